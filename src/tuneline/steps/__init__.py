@@ -1,0 +1,83 @@
+"""What runs inside a container: `python -m tuneline.steps.<name>`, flags in, files out.
+
+Every step is called through `run_step`, which gives it logging, SIGTERM as an `Interrupted` error, `error.json` and the exit
+codes of `tuneline.errors`.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+from tuneline.errors import Interrupted, TunelineError
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputArtifact:
+    """An output as KFP and Vertex record it."""
+
+    uri: str
+    metadata: Mapping[str, object] = field(default_factory=dict)
+
+
+def artifact_uri(path: Path) -> str:
+    """The URI behind a path that KFP mounted: `/gcs/b/x` is `gs://b/x`; any other path stands for itself."""
+    text = str(path)
+    for mount, scheme in (("/gcs/", "gs://"), ("/s3/", "s3://"), ("/minio/", "minio://")):
+        if text.startswith(mount):
+            return scheme + text.removeprefix(mount)
+    return text
+
+
+def write_outputs(executor_output: Path, *, artifacts: Mapping[str, OutputArtifact] | None = None, parameters: Mapping[Path, str] | None = None) -> None:
+    """Write output parameters to their files, and the executor output file that carries the artifacts' metadata.
+
+    Stock KFP sees no outputs of a container component without that file. Metadata must be finite and flat.
+    """
+    for path, value in (parameters or {}).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(value, encoding="utf-8")
+    records = {
+        name: {"artifacts": [{"name": name, "uri": artifact.uri, "metadata": dict(artifact.metadata)}]} for name, artifact in (artifacts or {}).items()
+    }
+    executor_output.parent.mkdir(parents=True, exist_ok=True)
+    executor_output.write_text(json.dumps({"artifacts": records}, allow_nan=False), encoding="utf-8")
+
+
+def run_step(name: str, main: Callable[[Sequence[str]], None]) -> NoReturn:
+    """Run a step's `main` on the command line's arguments and exit with the code that its outcome has."""
+    logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        main(sys.argv[1:])
+    except TunelineError as error:
+        print(f"{name}: {error}", *([error.next_action] if error.next_action else []), sep="\n", file=sys.stderr)
+        _write_error(name, error.exit_code, error.attribution, str(error), error.next_action)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception:  # the one place that must not let a bug look like the user's error (exit code 1)
+        traceback.print_exc()
+        _write_error(name, 70, "internal", traceback.format_exc(limit=1), "This is a bug of Tuneline. Please report it with the task's log.")
+        sys.exit(70)
+    sys.exit(0)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise Interrupted("Stopped by SIGTERM.", next_action="Go on with: tuneline run --resume RUN")
+
+
+def _write_error(step: str, code: int, attribution: str, cause: str, next_action: str) -> None:
+    path = os.environ.get("TUNELINE_ERROR_FILE")
+    if path:
+        error = {"code": code, "attribution": attribution, "step": step, "cause": cause, "next_action": next_action}
+        Path(path).write_text(json.dumps(error, indent=2) + "\n", encoding="utf-8")
