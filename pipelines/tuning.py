@@ -1,0 +1,78 @@
+"""The seven tasks that every tuning pipeline consists of.
+
+Tasks keep their components' names, also for display: the Google SDK finds the tuned model in the task that is called `upload-model`.
+No conditions: upload and deploy always run and put out an empty name when they are off, because back ends differ in how they judge
+conditions. Tuning and evaluation are tried twice, since a lost machine is their commonest failure and tuning goes on from its last
+checkpoint; the others fail for reasons that a second try meets again.
+"""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+from components import deploy_model, evaluate_model, select_checkpoint, transform_dataset, tune_model, upload_model, validate_parameters
+from tuneline.interface import part
+from tuneline.parameters import DeployModel, EvaluateModel, SelectCheckpoint, TransformDataset, TuneModel, TuningParameters, UploadModel
+
+# Vertex puts the job's region in its place; other back ends leave the text, which validate-parameters knows.
+PIPELINE_LOCATION = "{{$.pipeline_google_cloud_location}}"
+
+
+class TunedModel(NamedTuple):
+    """What a tuning pipeline puts out."""
+
+    model_resource_name: str
+    endpoint_resource_name: str
+
+
+def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
+    """Wire the tasks of one pipeline. What is looked up outside is never cached: data by content, registry, endpoints."""
+    checked = validate_parameters(**part(TuningParameters, parameters), template_name=template_name, pipeline_location=PIPELINE_LOCATION)
+    checked.set_caching_options(False)
+    resolved = checked.outputs["resolved"]
+    fingerprint = checked.outputs["dataset_fingerprint"]
+
+    transformed = transform_dataset(**part(TransformDataset, parameters), dataset_fingerprint=fingerprint, resolved=resolved)
+    dataset = transformed.outputs["dataset"]
+
+    tuned = tune_model(**part(TuneModel, parameters), dataset_fingerprint=fingerprint, resolved=resolved, dataset=dataset)
+    tuned.set_retry(num_retries=1, backoff_duration="30s")
+    checkpoints, history = tuned.outputs["checkpoints"], tuned.outputs["history"]
+
+    evaluated = evaluate_model(
+        **part(EvaluateModel, parameters), dataset_fingerprint=fingerprint, resolved=resolved, dataset=dataset, checkpoints=checkpoints, history=history
+    )
+    evaluated.set_retry(num_retries=1, backoff_duration="30s")
+    evaluation = evaluated.outputs["evaluation"]
+
+    chosen = select_checkpoint(
+        **part(SelectCheckpoint, parameters),
+        model_display_name=parameters.model_display_name,
+        resolved=resolved,
+        dataset=dataset,
+        checkpoints=checkpoints,
+        history=history,
+        evaluation=evaluation,
+    )
+    model = chosen.outputs["model"]
+
+    uploaded = upload_model(
+        **part(UploadModel, parameters),
+        pipeline_job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        resolved=resolved,
+        model=model,
+        evaluation=evaluation,
+        selected=chosen.outputs["selected"],
+    )
+    uploaded.set_caching_options(False)
+    model_resource_name = uploaded.outputs["model_resource_name"]
+
+    deployed = deploy_model(
+        **part(DeployModel, parameters),
+        pipeline_job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        model_resource_name=model_resource_name,
+        resolved=resolved,
+        model=model,
+    )
+    deployed.set_caching_options(False)
+    return TunedModel(model_resource_name=model_resource_name, endpoint_resource_name=deployed.outputs["endpoint_resource_name"])
