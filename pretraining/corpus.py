@@ -1,6 +1,5 @@
 """What the embedded base model reads: the standard library of this interpreter, without the example's evaluation modules."""
 
-import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,4 +40,3 @@ def held_out_sources() -> Iterator[tuple[str, str]]:
             source = path.read_text(encoding="utf-8", errors="replace")
             if any(True for _ in documented_functions(module, source)):
                 yield module, source
-

@@ -65,7 +65,7 @@ class Pieces:
 
     def epoch(self, number: int) -> list[list[int]]:
         """The documents of one epoch, shuffled: every module, and another tenth of the tests each time."""
-        documents = [document for ids in self.files + self.tests[number :: TEST_STRIDE] for document in self.cut(ids)]
+        documents = [document for ids in self.files + self.tests[number::TEST_STRIDE] for document in self.cut(ids)]
         self.random.shuffle(documents)
         return documents
 

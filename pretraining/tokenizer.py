@@ -1,6 +1,6 @@
 """Train the byte-level BPE tokenizer of the embedded base model on its training corpus.
 
-    python -m pretraining.tokenizer --out FOLDER
+python -m pretraining.tokenizer --out FOLDER
 """
 
 import argparse

@@ -1,0 +1,54 @@
+# Every target does its own set-up; second runs find it done.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+STEPS ?= 100
+EXAMPLES := examples/stdlib-code
+SOURCES := src components pipelines tests pretraining benchmarks scripts
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# torch comes first and by its own command: left to a dependency, pip would take gigabytes of CUDA.
+$(VENV)/torch: constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --constraint constraints.txt torch $$($(PYTHON) scripts/torch_index.py)
+	@touch $@
+
+$(VENV)/tune: $(VENV)/torch pyproject.toml
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve]'
+	@touch $@
+
+$(VENV)/dev: $(VENV)/tune
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve,kfp,dev]'
+	@touch $@
+
+install: $(VENV)/dev ## set up .venv with everything
+
+tune: $(VENV)/tune ## the main job: tune, evaluate, select, register, deploy and ask
+	$(BIN)/tuneline run tune-large-model --large-model-reference tuneline/tiny-code@001 --train-steps $(STEPS) \
+	    --dataset-uri $(EXAMPLES)/train.jsonl --evaluation-data-uri $(EXAMPLES)/evaluation.jsonl --deploy-model
+	@head -n 1 $(EXAMPLES)/question.txt
+	$(BIN)/tuneline predict latest --prompt - < $(EXAMPLES)/question.txt
+	@echo 'Stop the endpoint with: $(BIN)/tuneline endpoints undeploy latest (it stops by itself after 30 idle minutes).'
+
+test: $(VENV)/dev ## all tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q
+
+check: $(VENV)/dev ## style, types, import floors, generated files
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy src components pipelines
+	$(BIN)/lint-imports
+	$(BIN)/python -m pipelines.compile --check
+
+compile: $(VENV)/dev ## write compiled/ anew
+	$(BIN)/python -m pipelines.compile
+
+wheel: $(VENV)/dev ## build dist/*.whl with the templates and the base model inside
+	$(BIN)/python -m build --wheel --outdir dist
+
+.PHONY: help install tune test check compile wheel
