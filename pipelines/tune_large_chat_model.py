@@ -4,12 +4,12 @@ from kfp import dsl
 
 from pipelines.tuning import TunedModel, tuning
 from tuneline.interface import taking
-from tuneline.parameters import ChatTuningParameters
+from tuneline.parameters import TuningParameters
 
 
 @dsl.pipeline(name="tune-large-chat-model")
-@taking(ChatTuningParameters)
-def tune_large_chat_model(parameters: ChatTuningParameters) -> TunedModel:
+@taking(TuningParameters)
+def tune_large_chat_model(parameters: TuningParameters) -> TunedModel:
     """Tune a large language model on examples of conversations.
 
     Returns:

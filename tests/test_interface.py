@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tuneline.errors import UsageError
 from tuneline.interface import descriptions, flags, parse, part, table, taking
-from tuneline.parameters import ChatTuningParameters, TuneModel, TuningParameters, UploadModel
+from tuneline.parameters import TuneModel, TuningParameters, UploadModel
 
 HOSTILE = [
     "--x",
@@ -177,7 +177,7 @@ def test_descriptions_are_the_strings_below_the_fields_and_heirs_win() -> None:
     }
 
 
-@pytest.mark.parametrize("group", [TuningParameters, ChatTuningParameters])
+@pytest.mark.parametrize("group", [TuningParameters, TuneModel])
 def test_every_pipeline_parameter_is_described(group: type[TuningParameters]) -> None:
     assert [name for name, text in descriptions(group).items() if not text.endswith(".")] == []
 

@@ -113,11 +113,3 @@ class TuningParameters(TransformDataset, TuneModel, EvaluateModel, DeployModel):
     """Only the default; the region's own endpoint is derived from it."""
     catalog_uri: str = ""
     """TOML file (gs:// URI or path) with catalogue rows that are laid over the built-in ones. Ours."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChatTuningParameters(TuningParameters):
-    """All parameters of `tune-large-chat-model`."""
-
-    large_model_reference: str = "chat-bison@001"
-    """Base model, by its reference in the model catalogue."""

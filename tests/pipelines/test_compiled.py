@@ -57,7 +57,6 @@ OURS = {
     "selection_metric": ("STRING", "token_accuracy"),
     "upload_model": ("BOOLEAN", True),
 }
-CHAT = {"large_model_reference": ("STRING", "chat-bison@001")}
 
 TASKS = {
     "validate-parameters": set(),
@@ -123,7 +122,7 @@ def test_check_names_each_stale_file_and_what_to_run(tmp_path: Path, monkeypatch
 def test_inputs_are_the_hosted_templates_and_ours(name: str) -> None:
     inputs = compiled(name)["root"]["inputDefinitions"]["parameters"]
     found = {key: (definition["parameterType"], definition.get("defaultValue")) for key, definition in inputs.items()}
-    assert found == {**HOSTED, **OURS, **(CHAT if "chat" in name else {})}
+    assert found == {**HOSTED, **OURS}
 
 
 @each_name
