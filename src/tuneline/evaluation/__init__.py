@@ -1,0 +1,1 @@
+"""Metrics, checkpoint selection and the report."""

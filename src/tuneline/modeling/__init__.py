@@ -1,0 +1,1 @@
+"""Models in memory: loading, exact packed attention, loss, scoring and generation."""
