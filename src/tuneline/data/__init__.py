@@ -1,0 +1,1 @@
+"""From JSONL rows to token ids and loss masks. Needs no torch."""

@@ -1,0 +1,1 @@
+"""The embedded engine: runs a compiled template on this machine."""

@@ -1,0 +1,1 @@
+"""The local endpoint: Vertex predict contract and OpenAI chat completions."""

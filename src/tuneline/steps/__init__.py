@@ -46,9 +46,7 @@ def write_outputs(executor_output: Path, *, artifacts: Mapping[str, OutputArtifa
     for path, value in (parameters or {}).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(value, encoding="utf-8")
-    records = {
-        name: {"artifacts": [{"name": name, "uri": artifact.uri, "metadata": dict(artifact.metadata)}]} for name, artifact in (artifacts or {}).items()
-    }
+    records = {name: {"artifacts": [{"name": name, "uri": artifact.uri, "metadata": dict(artifact.metadata)}]} for name, artifact in (artifacts or {}).items()}
     executor_output.parent.mkdir(parents=True, exist_ok=True)
     executor_output.write_text(json.dumps({"artifacts": records}, allow_nan=False), encoding="utf-8")
 

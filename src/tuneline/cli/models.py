@@ -1,0 +1,64 @@
+"""`tuneline models`: the tuned models that are registered on this machine."""
+
+import argparse
+import json
+from collections.abc import Sequence
+
+from tuneline.errors import UsageError
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    parser = argparse.ArgumentParser(prog="tuneline models", description="List and show tuned models.", allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    listing = commands.add_parser("list", help="list the registered models, newest first", allow_abbrev=False)
+    listing.add_argument("--label", action="append", default=[], metavar="KEY[=VALUE]", help="only models with this label; may be given several times")
+    listing.add_argument("--json", action="store_true", help="print one JSON object")
+    show = commands.add_parser("show", help="show one model: labels, metrics, files", allow_abbrev=False)
+    show.add_argument("name", metavar="MODEL", help="resource name, id or display name, each with @VERSION or without; or 'latest'")
+    show.add_argument("--verify", action="store_true", help="check every file against its hash")
+    show.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
+    return _show(given) if given.command == "show" else _list(given)
+
+
+def _list(given: argparse.Namespace) -> int:
+    from tuneline.registry import models
+
+    empty = [label for label in given.label if not label.partition("=")[0]]
+    if empty:
+        raise UsageError(f"--label {empty[0]!r}: expected KEY or KEY=VALUE.")
+    versions = models.list_versions({key: value for key, _, value in (label.partition("=") for label in given.label)})
+    if given.json:
+        print(json.dumps({"models": [version.to_json() for version in versions]}))
+    elif versions:
+        rows = [("MODEL", "BASE MODEL", "CREATED", "NAME")]
+        rows += [(v.registration.display_name, v.registration.base_model, v.create_time[:19].replace("T", " "), v.resource_name) for v in versions]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from tuneline.registry import models
+
+    version = models.get(given.name)
+    if given.verify:
+        version.verify()
+    record = version.to_json()
+    if given.json:
+        print(json.dumps(record))
+        return 0
+    for key, value in record.items():
+        if key == "files":
+            print(f"{key}:", *(f"  {name}  {file.bytes:,} bytes  sha256 {file.sha256[:12]}..." for name, file in version.files.items()), sep="\n")
+        elif isinstance(value, dict):
+            print(f"{key}:", *(f"  {name}: {inner}" for name, inner in value.items()), sep="\n")
+        elif value not in ("", []):
+            print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+    return 0

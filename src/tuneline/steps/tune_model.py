@@ -1,0 +1,61 @@
+"""Tune the base model, or go on from the checkpoints of an earlier attempt in the folder that `TUNELINE_RESUME_FROM` names.
+
+python -m tuneline.steps.tune_model --train-steps 300 --resolved FILE --dataset FOLDER --output-checkpoints FOLDER ...
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneline import registry
+from tuneline.data.base_model import locate
+from tuneline.data.dataset import TokenDataset
+from tuneline.interface import parse
+from tuneline.parameters import TuneModel
+from tuneline.progress import ProgressFile
+from tuneline.resolution import Resolved
+from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """What the step reads and writes. The fingerprint only makes a cache key follow the data."""
+
+    dataset_fingerprint: str
+    resolved: Path
+    dataset: Path
+    output_checkpoints: Path
+    output_tensorboard: Path
+    output_history: Path
+    executor_output: Path
+
+
+FLAGS = (TuneModel, Files)
+
+
+def main(argv: Sequence[str]) -> None:
+    parameters, files = parse(argv, *FLAGS)
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: spinning threads starve neighbours, and each other
+    from tuneline.tuning import devices, plan, trainer
+
+    resolved, earlier, evaluation = Resolved.read(files.resolved), os.environ.get("TUNELINE_RESUME_FROM"), files.dataset / "evaluation.safetensors"
+    history = trainer.tune(
+        locate(resolved.base_model.uri, downloads=registry.home() / "downloads"),
+        TokenDataset.read(files.dataset / "train.safetensors"),
+        TokenDataset.read(evaluation) if evaluation.exists() else None,
+        plan.TuningPlan.from_parameters(parameters, resolved),
+        outputs=trainer.Outputs(checkpoints=files.output_checkpoints, tensorboard=files.output_tensorboard),
+        device=devices.prepare_device(resolved.accelerator_type),
+        progress=ProgressFile.from_environment(),
+        resume_from=Path(earlier) if earlier else None,
+    )
+    history.write(files.output_history)
+    paths = {"checkpoints": files.output_checkpoints, "tensorboard": files.output_tensorboard, "history": files.output_history}
+    metadata = {"history": history.last_metrics()}
+    artifacts = {name: OutputArtifact(uri=artifact_uri(path), metadata=metadata.get(name, {})) for name, path in paths.items()}
+    write_outputs(files.executor_output, artifacts=artifacts)
+
+
+if __name__ == "__main__":
+    run_step("tune-model", main)

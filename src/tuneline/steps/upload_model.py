@@ -1,0 +1,60 @@
+"""Register the tuned model, once for each pipeline job. Writes an empty name when upload_model is false."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuneline.errors import ParameterError
+from tuneline.evaluation.results import Evaluation
+from tuneline.interface import parse
+from tuneline.parameters import UploadModel
+from tuneline.registry.models import Registration, register
+from tuneline.resolution import Resolved
+from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Files:
+    """Inputs and outputs."""
+
+    pipeline_job_name: str
+    resolved: Path
+    model: Path
+    evaluation: Path
+    selected: Path
+    output_uploaded: Path
+    output_model_resource_name: Path
+    executor_output: Path
+
+
+FLAGS = (UploadModel, Files)
+
+
+def main(argv: Sequence[str]) -> None:
+    parameters, files = parse(argv, UploadModel, Files)
+    resolved, record, name = Resolved.read(files.resolved), {}, ""
+    if parameters.upload_model:
+        if resolved.backend != "local":
+            raise ParameterError("upload_model: uploading to Vertex is not built yet.", next_action="Set upload_model to false; the checkpoint is kept.")
+        if parameters.encryption_spec_key_name:
+            logging.warning("encryption_spec_key_name has no effect on a model that is registered on this machine")
+        step = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"]
+        measured = [candidate for candidate in Evaluation.read(files.evaluation).candidates if candidate.step == step]
+        metrics = {name: value for candidate in measured for name, value in candidate.to_mapping().items() if name != "step"}
+        registration = Registration(
+            project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
+            pipeline_job_name=files.pipeline_job_name, base_model=resolved.base_model.reference, stands_in=resolved.base_model.stands_in,
+        )  # fmt: skip
+        version = register(files.model, registration)
+        logging.info("registered model=%s folder=%s", version.resource_name, version.folder)
+        record, name = version.to_json(), version.resource_name
+    files.output_uploaded.parent.mkdir(parents=True, exist_ok=True)
+    files.output_uploaded.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    uploaded = OutputArtifact(uri=artifact_uri(files.output_uploaded), metadata={"resourceName": name} if name else {})
+    write_outputs(files.executor_output, artifacts={"uploaded": uploaded}, parameters={files.output_model_resource_name: name})
+
+
+if __name__ == "__main__":
+    run_step("upload-model", main)

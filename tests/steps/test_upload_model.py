@@ -1,0 +1,108 @@
+"""The step from files to files; the registry is a folder of the test."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.registry.made_up import CONTENT, write_checkpoint
+from tuneline.errors import ModelError, ParameterError
+from tuneline.evaluation.results import Evaluation, Measured
+from tuneline.registry import models
+from tuneline.resolution import Backend, Limits, Resolved, ResolvedModel
+from tuneline.steps.upload_model import main
+
+
+def resolved(backend: Backend = "local") -> Resolved:
+    model = ResolvedModel(reference="code-bison@002", stands_in="tuneline/tiny-code@001", uri="embedded:x", max_sequence_length=256, learning_rate=1e-3)
+    return Resolved(
+        backend=backend, pipeline_region="local", upload_region="europe-west4", tuning_region="local", machine_type="", accelerator_type="",
+        accelerator_count=0, batch_size=2, base_model=model, limits=Limits(), reasons=(),
+    )  # fmt: skip
+
+
+class Pipeline:
+    """The outputs of the tasks before, on disk, and a place for this one's."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        write_checkpoint(folder / "checkpoint-20")
+        (folder / "resolved.json").write_text(resolved().to_json())
+        candidates = (Measured(step=20, loss=1.5, token_accuracy=0.5, num_predictions=30), Measured(step=40, loss=1.0, token_accuracy=0.4, num_predictions=30))
+        evaluation = Evaluation(base=Measured(step=0), candidates=candidates, selected_step=20, metric="token_accuracy", generations=())
+        (folder / "evaluation.json").write_text(evaluation.to_json())
+        (folder / "selected.json").write_text(json.dumps({"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}))
+
+    def run(self, attempt: str = "1", **parameters: str) -> str:
+        """The model's resource name."""
+        files = {"resolved": "resolved.json", "model": "checkpoint-20", "evaluation": "evaluation.json", "selected": "selected.json"}
+        outputs = {"output-uploaded": "uploaded", "output-model-resource-name": "name", "executor-output": "executor.json"}
+        flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", **{k.replace("_", "-"): v for k, v in parameters.items()}}
+        flags |= {name: str(self.folder / file) for name, file in files.items()} | {name: str(self.folder / attempt / file) for name, file in outputs.items()}
+        main([word for name, value in flags.items() for word in (f"--{name}", value)])
+        return (self.folder / attempt / "name").read_text()
+
+    def output(self, name: str, attempt: str = "1") -> dict[str, object]:
+        content: dict[str, object] = json.loads((self.folder / attempt / name).read_text())
+        return content
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pipeline:
+    monkeypatch.setenv("TUNELINE_HOME", str(tmp_path / "home"))
+    return Pipeline(tmp_path)
+
+
+def test_the_selected_checkpoint_is_registered_with_its_metrics_in_the_upload_region(pipeline: Pipeline) -> None:
+    name = pipeline.run()
+    version = models.get(name)
+    assert name == f"projects/acme/locations/europe-west4/models/{version.model_id}@1"
+    assert {file: (version.artifact_folder / file).read_bytes() for file in CONTENT} == CONTENT
+    assert version.registration.metrics == {"loss": 1.5, "token_accuracy": 0.5, "num_predictions": 30}
+    assert (version.registration.base_model, version.registration.stands_in) == ("code-bison@002", "tuneline/tiny-code@001")
+    assert version.labels["google-vertex-llm-tuning-base-model-id"] == "code-bison-002"
+
+
+def test_the_artifact_carries_the_record_and_the_resource_name(pipeline: Pipeline) -> None:
+    name = pipeline.run()
+    assert pipeline.output("uploaded") == models.get(name).to_json()
+    [artifact] = pipeline.output("executor.json")["artifacts"]["uploaded"]["artifacts"]  # type: ignore[index]
+    assert artifact == {"name": "uploaded", "uri": str(pipeline.folder / "1/uploaded"), "metadata": {"resourceName": name}}
+
+
+def test_a_second_attempt_of_the_same_job_registers_nothing_new(pipeline: Pipeline) -> None:
+    assert pipeline.run("1") == pipeline.run("2")
+    assert pipeline.run("3", pipeline_job_name="job-2").endswith("@2")
+    assert len(models.list_versions()) == 2
+
+
+def test_with_upload_off_the_name_is_empty_and_nothing_is_registered(pipeline: Pipeline) -> None:
+    (pipeline.folder / "resolved.json").write_text(resolved("kubernetes").to_json())
+    assert pipeline.run(upload_model="false") == ""
+    assert pipeline.output("uploaded") == {}
+    assert models.list_versions() == []
+
+
+@pytest.mark.parametrize("backend", ["vertex", "kubernetes"])
+def test_other_back_ends_are_refused_by_name(pipeline: Pipeline, backend: Backend) -> None:
+    (pipeline.folder / "resolved.json").write_text(resolved(backend).to_json())
+    with pytest.raises(ParameterError, match="uploading to Vertex is not built yet"):
+        pipeline.run()
+
+
+def test_a_damaged_checkpoint_is_not_registered(pipeline: Pipeline) -> None:
+    (pipeline.folder / "checkpoint-20/model.safetensors").write_bytes(b"damaged")
+    with pytest.raises(ModelError, match=r"model\.safetensors"):
+        pipeline.run()
+    assert models.list_versions() == []
+
+
+def test_a_model_that_was_never_measured_is_registered_without_metrics(pipeline: Pipeline) -> None:
+    evaluation = Evaluation(base=Measured(step=0), candidates=(Measured(step=20),), selected_step=20, metric="token_accuracy", generations=())
+    (pipeline.folder / "evaluation.json").write_text(evaluation.to_json())
+    assert models.get(pipeline.run()).registration.metrics == {}
+
+
+def test_a_key_that_cannot_be_used_here_is_warned_about(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
+    pipeline.run(encryption_spec_key_name="projects/p/locations/us-central1/keyRings/r/cryptoKeys/k")
+    assert "encryption_spec_key_name has no effect" in caplog.text
