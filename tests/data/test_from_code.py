@@ -64,6 +64,14 @@ def test_signature_docstring_and_code_are_taken_apart() -> None:
     assert prompt(add).startswith("Write the function `add` of class `Box`, module `m`.\n\ndef add(")
 
 
+def test_code_that_does_not_stand_alone_is_left_out() -> None:
+    one_line = 'def f(): "doc"; return compute(1) + compute(2)\n'
+    signature = 'def f(a,\n      b): "doc"; return compute(a) + compute(b)\n'
+    left = 'class A:\n    def f(self):\n        """doc"""\n        return """\nleft of the definition\n""" + self.x\n'
+    for code in (one_line, signature, left):
+        assert not list(documented_functions("m", code))
+
+
 @given(st.text(max_size=80))
 def test_any_text_gives_functions_or_nothing(source: str) -> None:
     for function in documented_functions("m", source):

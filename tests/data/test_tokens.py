@@ -187,6 +187,29 @@ def test_one_talk_has_the_same_ids_in_all_five_formats(tokenizer: ChatTokenizer)
     assert len(ids) == 1
 
 
+def test_a_tokenizer_that_marks_spaces_reads_pieces_as_the_whole(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import AutoTokenizer
+
+    control = ("<s>", "</s>", "[INST]", "[/INST]")
+    template = (
+        "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '[INST] ' + m.content + '[/INST]' }}"
+        "{% else %}{{ ' ' + m.content + eos_token }}{% endif %}{% endfor %}"
+    )
+    letters = dict.fromkeys([*control, "<unk>", *"abcdefghijklmnopqrstuvwxyz.\u2581", "\u2581a", "ab"])
+    merges = [("\u2581", "a"), ("a", "b")]
+    tokenizer = Tokenizer(models.BPE(vocab={token: index for index, token in enumerate(letters)}, merges=merges, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first", split=False)
+    tokenizer.add_special_tokens(list(control))
+    write_tokenizer(tmp_path, template=template, named={"bos_token": "<s>", "eos_token": "</s>"})
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ours, theirs = load_tokenizer(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    for conversation in (talk("a b", "ab a"), talk("ab", "a", "b a", " ab")):
+        messages = [{"role": turn.role, "content": turn.content} for turn in conversation.turns]
+        assert ours.encode(conversation).input_ids == theirs.apply_chat_template(messages, tokenize=True, return_dict=False)
+
+
 def test_a_batch_gives_what_single_examples_give(tokenizer: ChatTokenizer) -> None:
     assert tokenizer.encode_batch(TALKS) == [tokenizer.encode(conversation) for conversation in TALKS]
     assert tokenizer.encode_batch([]) == []

@@ -284,10 +284,11 @@ def test_a_failure_inside_a_branch_fails_the_branch_and_the_run(tmp_path: Path) 
 
 def test_a_condition_over_values_of_different_types_fails_its_task(tmp_path: Path) -> None:
     task = Fake(script="", takes={"word": "x"}, condition="inputs.parameter_values['word'] == 1")
-    record = run(template({"t": task}), {}, runs_dir=tmp_path)
+    record = run(template({"t": task, "other": Fake(script="")}), {}, runs_dir=tmp_path)
     assert record.exit_code == 1
     assert record.error is not None
     assert "compares 'x' with 1" in record.error.cause
+    assert record.tasks["other"].state == TaskState.PENDING
 
 
 def test_missing_and_unknown_parameters_are_refused_before_a_folder_is_made(tmp_path: Path) -> None:
@@ -321,9 +322,24 @@ def test_a_failed_run_goes_on_after_the_last_task_that_succeeded(tmp_path: Path)
     assert [(tmp_path / name).read_text() for name in ("first", "second", "last")] == ["x", "xx", "x"]
     assert not (tmp_path / "r/error.json").exists()
     assert (record.tasks["first"].attempts, record.tasks["fails"].attempts) == (1, 2)
-    again = resume(tmp_path / "r")
-    assert again.state == RunState.SUCCEEDED
+    written = (tmp_path / "r/run.json").read_text()
+    assert resume(tmp_path / "r").state == RunState.SUCCEEDED
     assert (tmp_path / "last").read_text() == "x"
+    assert (tmp_path / "r/run.json").read_text() == written
+
+
+def test_a_run_that_failed_inside_a_branch_goes_on_there(tmp_path: Path) -> None:
+    spec = yaml.safe_load((Path(__file__).parent / "conditions.yaml").read_text())
+    for executor in spec["deploymentSpec"]["executors"].values():
+        program = executor["container"]["command"][2]
+        if "len" not in program:
+            executor["container"]["command"][2] = f"import os, sys\nif not os.path.exists({str(tmp_path / 'mended')!r}): sys.exit(1)\n{program}"
+    assert run(read(yaml.safe_dump(spec), "x"), {"text": "abc"}, runs_dir=tmp_path, name="r").state == RunState.FAILED
+    (tmp_path / "mended").touch()
+    record = resume(tmp_path / "r")
+    assert record.state == RunState.SUCCEEDED
+    assert record.outputs.parameters == {"Output": "abc"}
+    assert (record.tasks["measure"].attempts, record.tasks["condition-branches-1.condition-4.say-3"].attempts) == (1, 2)
 
 
 def test_only_one_engine_works_on_a_run(tmp_path: Path) -> None:

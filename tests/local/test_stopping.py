@@ -16,7 +16,7 @@ from tuneline.local.run_record import RunState
 
 WRITE_PID = "def here(name): pathlib.Path(given['place'], name).write_text(f'{os.getpid()}\\n')\n"
 SLEEP = "end = time.monotonic() + 120\nwhile time.monotonic() < end: time.sleep(0.05)\n"
-INDENTED_SLEEP = "".join(f"    {line}\n" for line in SLEEP.splitlines())
+INDENTED_SLEEP = "".join(f"    {line}\n" for line in [*SLEEP.splitlines(), "os._exit(0)"])
 STUBBORN = (
     WRITE_PID + "import signal\n"
     "for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)\n"
@@ -145,13 +145,15 @@ def test_nobody_goes_on_with_a_run_while_processes_of_a_killed_engine_live(tmp_p
     task = pid_in(tmp_path / "main")
     supervisor = parent_of(task)
     os.kill(supervisor, signal.SIGSTOP)
-    engine.kill()
-    engine.communicate(timeout=30)
-    with monkeypatch.context() as impatient:
-        impatient.setattr(run_folder, "_PROCESSES_SECONDS", 0.2)
-        with pytest.raises(UserError, match="being worked on"):
-            resume(tmp_path / "runs/r")
-    os.kill(supervisor, signal.SIGCONT)
+    try:
+        engine.kill()
+        engine.communicate(timeout=30)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(run_folder, "_PROCESSES_SECONDS", 0.2)
+            with pytest.raises(UserError, match="being worked on"):
+                resume(tmp_path / "runs/r")
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
     eventually(lambda: not is_running(task))
     (tmp_path / "saved").touch()
     assert resume(tmp_path / "runs/r").state == RunState.SUCCEEDED

@@ -165,7 +165,7 @@ def test_a_full_disk_registers_nothing_and_may_be_tried_again(tmp_path: Path, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(InfrastructureError, match="No space left on device; the model is not registered"):
             registered(tmp_path)
     assert models.list_versions() == []

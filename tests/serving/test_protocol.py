@@ -60,7 +60,7 @@ def test_a_prompt_instance_may_bring_its_own_sampling() -> None:
 EXACTLY_ONE = "expected exactly one of prefix, content, messages, prompt."
 IN_TURN = "expected user and assistant in turn, user first and last, after one system at most."
 ROLES = "assistant, bot, developer, model, system, user."
-SEVERAL = "several answers to several instances could not be told apart; send one instance."
+SEVERAL = "its 2 answers could not be told from those of others; send it alone."
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,8 @@ SEVERAL = "several answers to several instances could not be told apart; send on
         ({"instances": []}, "instances: found an empty list; expected a list with at least one element."),
         ({"instances": [{"content": "a"}], "parameters": 3}, "parameters: found a number; expected an object."),
         ({"instances": [{"content": "a"}], "paramters": {}}, "paramters: unknown field. Did you mean 'parameters'?"),
-        ({"instances": [{"content": "a"}] * 2, "parameters": {"candidateCount": 2}}, f"parameters.candidateCount: {SEVERAL}"),
+        ({"instances": [{"messages": [{"role": "user", "content": "a"}]}, {"content": "a"}], "parameters": {"candidateCount": 2}}, f"instances[1]: {SEVERAL}"),
+        ({"instances": [{"content": "a"}, {"prompt": "a", "n": 2}]}, f"instances[1]: {SEVERAL}"),
     ],
 )
 def test_what_is_wrong_with_a_body_is_named(body: object, problem: str) -> None:

@@ -9,7 +9,6 @@ import re
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import jinja2
@@ -18,12 +17,12 @@ from jinja2.nodes import CallBlock, Node
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from tuneline.data.base_model import EMBEDDED_MODELS
 from tuneline.data.conversation import Turn
 from tuneline.data.problems import ExampleError
 from tuneline.errors import ModelError
 
 MAX_TEMPLATE_BYTES = 100_000
-EMBEDDED_MODELS = Path(__file__).parent.parent / "embedded" / "models"
 GENERATION_BLOCK = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 Message = Mapping[str, str]

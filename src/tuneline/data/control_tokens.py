@@ -52,6 +52,9 @@ class ControlTokens:
             raw["model"]["vocab"] = {self._secret_names.get(token, token): id_ for token, id_ in vocabulary.items()}
         else:
             raw["model"]["vocab"] = [[self._secret_names.get(token, token), score] for token, score in vocabulary]
+        # `first` puts a space before the very first word; a rendered text begins with a control token, so there it is never put.
+        if (raw.get("pre_tokenizer") or {}).get("prepend_scheme") == "first":
+            raw["pre_tokenizer"]["prepend_scheme"] = "never"
         # A saved tokenizer may cut or pad whatever it reads, or add a second BOS; the template has the only say here.
         raw |= {"truncation": None, "padding": None, "post_processor": None}
         tokenizer = Tokenizer.from_buffer(orjson.dumps(raw))

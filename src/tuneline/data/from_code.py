@@ -10,6 +10,7 @@ import ast
 import hashlib
 import json
 import textwrap
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,9 +69,8 @@ def is_held_out(module: str, fraction: float) -> bool:
 
 def documented_functions(module: str, source: str) -> Iterator[Function]:
     """Every function of a module that has a docstring and does something; nothing for text that is not valid Python 3."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
+    tree = _parsed(source)
+    if tree is None:
         return
     lines = source.splitlines(keepends=True)
     for qualified_name, node in _definitions(tree, ""):
@@ -79,6 +79,9 @@ def documented_functions(module: str, source: str) -> Iterator[Function]:
             continue
         documentation = node.body[0]
         text = lines[node.lineno - 1 : documentation.lineno - 1] + lines[documentation.end_lineno : node.end_lineno]
+        code = textwrap.dedent("".join(text)).rstrip() + "\n"
+        if not code.strip() or _parsed(code) is None:  # its docstring shares a line, or a text in it stands left of the definition
+            continue
         keyword = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
         yield Function(
@@ -86,9 +89,19 @@ def documented_functions(module: str, source: str) -> Iterator[Function]:
             qualified_name=qualified_name,
             signature=f"{keyword} {node.name}({ast.unparse(node.args)}){returns}",
             docstring=docstring,
-            code=textwrap.dedent("".join(text)).rstrip() + "\n",
+            code=code,
             body="\n".join(ast.unparse(statement) for statement in node.body[1:]),
         )
+
+
+def _parsed(source: str) -> ast.Module | None:
+    """The syntax tree; nothing for text that is not valid Python 3."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # somebody else's code may warn of its escapes, which is not for the reader of our output
+        try:
+            return ast.parse(source)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            return None
 
 
 def _definitions(node: ast.AST, prefix: str) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:

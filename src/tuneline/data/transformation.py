@@ -94,7 +94,7 @@ class Transformation:
         if example.encoded.input_ids[: len(prompt_ids)] != prompt_ids:
             problems.add(example.line, Finding("", "prompt-not-prefix", "with the chat template, the prompt's tokens are not the beginning of the example's."))
         line = {"line": example.line, "prompt": conversation.question, "prompt_ids": prompt_ids, "reference": conversation.reference}
-        return [json.dumps(line, ensure_ascii=False) + "\n"]
+        return [json.dumps(line) + "\n"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -144,7 +144,8 @@ class _Engine:
     def _start_ready(self) -> None:
         if self.stopped_by is None and not self._failed():
             ready = self.graph.advance()
-            for node in ready[: self.options.max_parallel_tasks - len(self.running)] if not self._failed() else []:
+            free = 0 if self._failed() else self.options.max_parallel_tasks - len(self.running)  # a condition may just have failed
+            for node in ready[:free]:
                 self._start(node)
         self._save()
 

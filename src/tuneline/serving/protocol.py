@@ -51,11 +51,11 @@ def parse(body: object) -> list[Instance]:
     fields.finish()
     parameters = Fields({} if given is None else given, "parameters", problems)
     sampling, num_answers = read_sampling(parameters, Sampling()), _read_num_answers(parameters)
-    if num_answers > 1 and len(values) > 1:
-        parameters.report("candidateCount", "several answers to several instances could not be told apart; send one instance.")
     _refuse_what_is_missing(parameters)
     parameters.finish()
     instances = [_read_instance(value, f"instances[{index}]", sampling, num_answers, problems) for index, value in enumerate(values)]
+    several = [item.prompt for item in instances if len(instances) > 1 and item.form != "chat" and item.prompt.num_answers > 1]
+    problems += [f"{prompt.where}: its {prompt.num_answers} answers could not be told from those of others; send it alone." for prompt in several]
     if problems:
         raise UserError(*problems)
     return instances
