@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-STEPS ?= 100
+STEPS ?= 60
 EXAMPLES := examples/stdlib-code
 SOURCES := src components pipelines tests pretraining benchmarks scripts
 

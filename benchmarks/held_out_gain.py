@@ -1,6 +1,6 @@
 """Does tuning teach the task? Base and tuned model on held-out modules, over several seeds, and a control with shuffled completions.
 
-    python -m benchmarks.held_out_gain [--seeds 0 1 2] [--train-steps 100] [--json FILE]
+    python -m benchmarks.held_out_gain [--seeds 0 1 2] [--train-steps 60] [--json FILE]
 
 The control keeps every prompt and every completion but pairs them at random: what it gains is format and vocabulary, not the task.
 """
@@ -49,7 +49,7 @@ def gain(metrics: dict[str, dict[str, float]]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--train-steps", type=int, default=100)
+    parser.add_argument("--train-steps", type=int, default=60)
     parser.add_argument("--json", type=Path, help="also write all figures to this file")
     arguments = parser.parse_args()
     rows: list[dict[str, object]] = []

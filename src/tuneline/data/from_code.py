@@ -32,7 +32,7 @@ class Function:
     """One line, without the colon: `def name(arguments) -> result`."""
     docstring: str
     code: str
-    """The definition, dedented, without its docstring."""
+    """The definition, dedented, docstring and comments included: what stands in the code base is what the model learns."""
     body: str
     """The statements, normalised: equal for functions that do the same under other names."""
 
@@ -77,10 +77,8 @@ def documented_functions(module: str, source: str) -> Iterator[Function]:
         docstring = ast.get_docstring(node)
         if not docstring or not _does_something(node):
             continue
-        documentation = node.body[0]
-        text = lines[node.lineno - 1 : documentation.lineno - 1] + lines[documentation.end_lineno : node.end_lineno]
-        code = textwrap.dedent("".join(text)).rstrip() + "\n"
-        if not code.strip() or _parsed(code) is None:  # its docstring shares a line, or a text in it stands left of the definition
+        code = textwrap.dedent("".join(lines[node.lineno - 1 : node.end_lineno])).rstrip() + "\n"
+        if _parsed(code) is None:  # a text in it stands left of the definition
             continue
         keyword = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
         returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
