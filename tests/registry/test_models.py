@@ -54,6 +54,14 @@ def test_the_same_job_registers_once_and_another_job_makes_the_next_version(tmp_
     assert [version.is_default for version in models.list_versions()] == [True, False]
 
 
+def test_a_run_name_that_is_used_again_for_other_weights_makes_the_next_version(tmp_path: Path) -> None:
+    first = registered(tmp_path)
+    other = write_checkpoint(tmp_path / "other", {"config.json": b"{}", "model.safetensors": b"other weights"})
+    second = models.register(other, first.registration)
+    assert second.resource_name == f"{first.name}@2"
+    assert (second.artifact_folder / "model.safetensors").read_bytes() == b"other weights"
+
+
 def test_another_name_or_region_is_another_model(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "c")
     ids = {register(checkpoint, registration("j", name, location=location)).model_id for name in "ab" for location in ("local", "us-central1")}

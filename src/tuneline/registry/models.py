@@ -1,7 +1,7 @@
 """Tuned models, registered as files: `models/<model id>/versions/<n>/{record.json, files/...}`.
 
-A version appears by one rename and never changes afterwards. The same pipeline job makes one version, however often and from
-however many processes it is registered; the same display name, project and region make versions of one model.
+A version appears by one rename and never changes afterwards. The same checkpoint of the same pipeline job makes one version,
+however often and from however many processes it is registered; the same display name, project and region make versions of one model.
 """
 
 from collections.abc import Mapping
@@ -104,13 +104,14 @@ def register(checkpoint: Path, registration: Registration) -> ModelVersion:
     model = _models() / resource_id(registration.project, registration.location, registration.display_name)
     try:
         with locked(model / ".lock"):
-            versions = _versions(model)
+            versions, files = _versions(model), committed_files(checkpoint)
             for known in versions:
-                if known.registration.pipeline_job_name == registration.pipeline_job_name:
+                # A run's name may be used again elsewhere, so the bytes have to agree, too.
+                if known.registration.pipeline_job_name == registration.pipeline_job_name and known.files == files:
                     known.verify()
                     return known
             number = max((known.version for known in versions), default=0) + 1
-            _copy(checkpoint, registration, model / "versions", number)
+            _copy(checkpoint, files, registration, model / "versions", number)
             return _versions(model)[-1]
     except OSError as error:
         advice = "Make room on the disk, or set TUNELINE_HOME to a folder that can be written."
@@ -145,11 +146,10 @@ def _is_meant(version: ModelVersion, wanted: str) -> bool:
     return version.is_default if wanted == "default" else wanted == str(version.version)
 
 
-def _copy(checkpoint: Path, registration: Registration, versions: Path, number: int) -> None:
+def _copy(checkpoint: Path, files: Mapping[str, FileHash], registration: Registration, versions: Path, number: int) -> None:
     """Everything is made beside its place and appears by one rename, so that a crash leaves no half version."""
     incoming = versions / INCOMING
     remove_folder(incoming)
-    files = committed_files(checkpoint)
     copy_verified(checkpoint, incoming / "files", files)
     hashes = {name: asdict(file) for name, file in sorted(files.items())}
     # What only training reads (`state`) stays behind, so the copy has its own commit marker.
