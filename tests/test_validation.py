@@ -137,7 +137,14 @@ def test_values_at_the_border_are_taken(change: dict[str, object]) -> None:
 
 KINDS = {
     "tune-large-model": ["text-bison@001", "code-bison@002", "code-bison-32k@002", "tuneline/tiny-code@001", "qwen/qwen3@qwen3-4b"],
-    "tune-large-chat-model": ["text-bison@001", "chat-bison@001", "codechat-bison@002", "codechat-bison-32k@002", "tuneline/tiny-code@001", "qwen/qwen3@qwen3-4b"],
+    "tune-large-chat-model": [
+        "text-bison@001",
+        "chat-bison@001",
+        "codechat-bison@002",
+        "codechat-bison-32k@002",
+        "tuneline/tiny-code@001",
+        "qwen/qwen3@qwen3-4b",
+    ],
 }
 
 
