@@ -52,8 +52,7 @@ def main(argv: Sequence[str]) -> None:
     )
     history.write(files.output_history)
     paths = {"checkpoints": files.output_checkpoints, "tensorboard": files.output_tensorboard, "history": files.output_history}
-    metadata = {"history": history.last_metrics()}
-    artifacts = {name: OutputArtifact(uri=artifact_uri(path), metadata=metadata.get(name, {})) for name, path in paths.items()}
+    artifacts = {name: OutputArtifact(uri=artifact_uri(path), metadata=history.last_metrics() if name == "history" else {}) for name, path in paths.items()}
     write_outputs(files.executor_output, artifacts=artifacts)
 
 
