@@ -11,6 +11,7 @@ from tuneline.cli.run_arguments import Arguments, complete, help_text, split, te
 from tuneline.errors import TunelineError, UsageError, did_you_mean
 from tuneline.local import engine
 from tuneline.local.display import choose_display, clock
+from tuneline.local.extras import check_extras
 from tuneline.local.results import Result, read_result
 from tuneline.local.run_folder import RunFolder, default_runs_dir
 from tuneline.local.run_record import RunRecord, seconds_between
@@ -46,6 +47,7 @@ def _run(argv: Sequence[str]) -> int:
         record = engine.resume(resumed.path, options=options, display=display)
     elif template is not None:
         parameters = complete(_with_catalog(arguments, template), template, moment=datetime.now().astimezone())
+        check_extras(template, parameters)
         name = arguments.options.get("--name")
         record = engine.run(template, parameters, runs_dir=runs_dir, name=name, source=arguments.templates[0], options=options, display=display)
     folder = resumed or RunFolder((runs_dir / record.name).absolute())

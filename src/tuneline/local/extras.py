@@ -1,0 +1,31 @@
+"""What a template's steps need beyond the base install, when they run as processes of this machine: asked before any task starts."""
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+
+from tuneline.errors import UserError
+from tuneline.templates import Template
+
+TUNE = ("torch", "transformers", "tensorboard")
+NEEDED_BY_STEP = {"tuneline.steps.tune_model": TUNE, "tuneline.steps.evaluate_model": (*TUNE, "sacrebleu", "rouge_score")}
+NEEDED_TO_DEPLOY = (*TUNE, "fastapi", "uvicorn")
+ADVICE = "Install torch for your accelerator (on a CPU: pip install torch==2.13.0), then: pip install 'tuneline[tune,serve]'"
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    return importlib.util.find_spec(module) is not None
+
+
+def check_extras(template: Template, parameters: Mapping[str, object], installed: Callable[[str], bool] = is_installed) -> None:
+    """Raise `UserError` with every missing module at once."""
+    text = json.dumps(template.spec)
+    wanted = dict.fromkeys(module for step, modules in NEEDED_BY_STEP.items() if f'"{step}"' in text for module in modules)
+    if parameters.get("deploy_model") is True:
+        wanted |= dict.fromkeys(NEEDED_TO_DEPLOY)
+    missing = [module for module in wanted if not installed(module)]
+    if missing:
+        raise UserError(
+            f"{template.name} runs its steps on this machine, and they need {', '.join(missing)}, which the base install leaves out.", next_action=ADVICE
+        )
