@@ -50,8 +50,8 @@ def test_progress_has_a_line_at_most_every_ten_seconds(monkeypatch: pytest.Monke
         lines.progressed("t", Progress("step", done, 100))
     assert stream.getvalue().splitlines() == [
         "t                    running",
-        "t                    step 2/100, 7:21 left",
-        "t                    step 4/100, 9:36 left",
+        "t                    step 2/100, 9.8 s left",
+        "t                    step 4/100, 8:03 left",
     ]
 
 
@@ -105,6 +105,13 @@ def test_the_time_left_is_estimated_from_what_was_done_since_the_first_report() 
     assert pace.seconds_left("t", Progress("step", 50, 100), 0.0) is None
     assert pace.seconds_left("t", Progress("step", 60, 100), 5.0) == pytest.approx(20.0)
     assert pace.seconds_left("t", Progress("evaluation", 1, 2), 6.0) is None
+
+
+def test_the_first_unit_is_not_counted_because_it_pays_for_the_start() -> None:
+    pace = Pace()
+    for done, moment in ((0, 0.0), (0, 30.0), (1, 60.0)):
+        assert pace.seconds_left("t", Progress("step", done, 11), moment) is None
+    assert pace.seconds_left("t", Progress("step", 2, 11), 61.0) == pytest.approx(9.0)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(3.21, "3.2 s"), (64, "1:04"), (59.96, "1:00"), (7384, "2:03:04")])

@@ -50,9 +50,12 @@ class Pace:
         self._first: dict[tuple[str, str], tuple[float, int]] = {}
 
     def seconds_left(self, task: str, progress: Progress, moment: float) -> float | None:
-        """An estimate, once something was done since the first report."""
-        start, done = self._first.setdefault((task, progress.activity), (moment, progress.completed))
-        if progress.completed <= done or progress.total < progress.completed:
+        """An estimate by what was done since the first finished unit: that one also paid for loading and measuring the start."""
+        key = (task, progress.activity)
+        start, done = self._first.get(key, (moment, 0))
+        if done == 0:
+            self._first[key] = moment, progress.completed
+        if done == 0 or not done < progress.completed <= progress.total:
             return None
         return (moment - start) / (progress.completed - done) * (progress.total - progress.completed)
 
