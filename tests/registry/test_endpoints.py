@@ -50,6 +50,10 @@ def test_a_model_version_has_one_endpoint_for_ever(tmp_path: Path, deployment: D
     assert deployment.command[:3] == ["python", "-m", "tuneline.serving.server"]
 
 
+def test_a_server_takes_a_free_port_so_that_endpoints_do_not_meet(deployment: Deployment) -> None:
+    assert deployment.command[deployment.command.index("--port") + 1] == "0"
+
+
 def test_a_deployment_record_survives_its_file(deployment: Deployment) -> None:
     assert Deployment.from_mapping(asdict(deployment)) == deployment
 

@@ -110,6 +110,7 @@ def deployment_of(model: ModelVersion, *, idle_timeout_seconds: int = IDLE_TIMEO
     resource_name = f"projects/{model.registration.project}/locations/{model.registration.location}/endpoints/{endpoint_id}"
     flags = {
         "--model-path": str(model.artifact_folder),
+        "--port": "0",  # several endpoints live on one machine
         "--endpoint-id": endpoint_id,
         "--endpoint-resource-name": resource_name,
         "--model-resource-name": model.resource_name,
