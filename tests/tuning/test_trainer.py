@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.modeling.tiny_model import random_dataset
 from tests.tuning.workbench import Workbench
-from tuneline.errors import ParameterError
+from tuneline.errors import InfrastructureError, ParameterError
 from tuneline.modeling.checkpoints import STATE, checkpoint_path, final_checkpoint, list_checkpoints, verify
 from tuneline.modeling.loading import load_model
 from tuneline.modeling.scoring import score
@@ -172,6 +173,18 @@ def test_a_loss_that_is_not_finite_stops_before_the_update_and_names_step_and_li
 def test_infinite_gradients_stop_it_too(bench: Workbench) -> None:
     with pytest.raises(ParameterError, match="finite"):
         bench.tune(steps=20, learning_rate=1e20)
+
+
+def test_a_disk_without_room_for_the_checkpoints_is_refused_before_the_first_step(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.tune("whole")
+    used = sum(path.stat().st_size for path in bench.outputs("whole").checkpoints.rglob("*.safetensors") if path.parent.name != "final")
+    usage = shutil.disk_usage(bench.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=used))
+    with pytest.raises(InfrastructureError, match="GiB free"):
+        bench.tune()
+    assert list_checkpoints(bench.outputs().checkpoints) == []
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: usage._replace(free=3 * used))
+    assert bench.tune().steps == 6
 
 
 def test_the_history_is_json_with_the_agreed_keys(bench: Workbench, tmp_path: Path) -> None:

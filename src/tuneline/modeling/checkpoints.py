@@ -100,6 +100,18 @@ def verify(folder: Path) -> None:
         raise ModelError(*problems, next_action=TAKE_ANOTHER)
 
 
+def check_room(artifact: Path, num_bytes: int) -> None:
+    """Raise InfrastructureError when the artifact cannot grow to that size: better now than at the last save."""
+    artifact.mkdir(parents=True, exist_ok=True)
+    there = sum(path.stat().st_size for path in artifact.rglob("*") if path.is_file())
+    free = shutil.disk_usage(artifact).free
+    if free + there < num_bytes:
+        raise InfrastructureError(
+            f"{artifact} has {free / 2**30:.1f} GiB free; expected {(num_bytes - there) / 2**30:.1f} GiB for the checkpoints.",
+            next_action="Make room on the disk, or evaluate less often: each evaluation leaves a checkpoint, up to ten.",
+        )
+
+
 def write_checkpoint(artifact: Path, step: int, write: Callable[[Path], None]) -> Checkpoint:
     """Have `write` fill the folder of a new checkpoint, then commit it."""
     return _write(artifact, checkpoint_path(artifact, step), step, write)

@@ -10,13 +10,13 @@ import torch
 from tuneline.data.dataset import TokenDataset
 from tuneline.data.tokens import load_tokenizer
 from tuneline.errors import Interrupted, ParameterError
-from tuneline.modeling.checkpoints import final_checkpoint, list_checkpoints, remove, remove_state, to_collect, write_checkpoint, write_final
+from tuneline.modeling.checkpoints import check_room, final_checkpoint, list_checkpoints, remove, remove_state, to_collect, write_checkpoint, write_final
 from tuneline.modeling.loading import load_model
 from tuneline.modeling.scoring import row_loss, score
 from tuneline.progress import ProgressFile
 from tuneline.tuning.batches import Batch, batch_of_step
 from tuneline.tuning.devices import Device
-from tuneline.tuning.export import export_model
+from tuneline.tuning.export import export_model, stored_dtype
 from tuneline.tuning.history import History, Measurement, Records
 from tuneline.tuning.interruption import StopSignals
 from tuneline.tuning.plan import MAX_CHECKPOINTS, TuningPlan
@@ -90,15 +90,24 @@ class Trainer:
         self.model = load_model(base, packed=True, dtype=torch.float32, device=device.torch_device)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         self.configuration = configuration(plan, base, training, evaluation)
+        self.evaluated = evaluation is not None
         self.step, self.records = 0, Records()
         start = find_start(outputs.checkpoints, resume_from, self.configuration)
         if start is not None:
             checkpoint, state = start
             self.step, self.records = state.step, state.records
             restore_tensors(checkpoint.path, state.step, self.model, self.optimizer)
+        check_room(outputs.checkpoints, self.room_for_checkpoints())
         self.events = EventFiles(outputs.tensorboard, self.records)
         self.reporter = Reporter(plan, len(training), progress)
         self.started = time.monotonic() - self.records.seconds
+
+    def room_for_checkpoints(self) -> int:
+        """Bytes of all checkpoints that will be kept, with two training states: the new one is written before the old one goes."""
+        planned = sum(self.plan.saves_at(step, evaluated=self.evaluated) for step in range(self.plan.steps + 1))
+        state = 3 * torch.float32.itemsize  # weights and two moments
+        num_parameters: int = sum(parameter.numel() for parameter in self.model.parameters())
+        return num_parameters * (stored_dtype(self.base).itemsize * min(planned, MAX_CHECKPOINTS) + 2 * state)
 
     def run(self, stop: StopSignals) -> None:
         """All steps that are left, and `final`."""
@@ -106,7 +115,7 @@ class Trainer:
         while True:
             if self.evaluation is not None and self.plan.evaluates_at(self.step) and not self.records.evaluated_at(self.step):
                 self.evaluate(self.evaluation, stop)
-            if self.plan.saves_at(self.step, evaluated=self.evaluation is not None):
+            if self.plan.saves_at(self.step, evaluated=self.evaluated):
                 self.save()
             if self.step == self.plan.steps or self.stopped_early():
                 break
@@ -192,7 +201,7 @@ class Trainer:
         unwanted = to_collect(
             [checkpoint.step for checkpoint in present],
             protected=self.records.best_steps(),
-            regular=lambda step: self.plan.saves_at(step, evaluated=self.evaluation is not None),
+            regular=lambda step: self.plan.saves_at(step, evaluated=self.evaluated),
             keep=MAX_CHECKPOINTS,
         )
         for checkpoint in present:
