@@ -22,7 +22,7 @@ def training_sources() -> Iterator[tuple[str, str]]:
             yield module, path.read_text(encoding="utf-8", errors="replace")
 
 
-def test_sources() -> Iterator[tuple[str, str]]:
+def library_tests() -> Iterator[tuple[str, str]]:
     """Name and text of the standard library's own tests, without those of any package that has a held-out module."""
     held_out = {part for module, _ in held_out_sources() for part in module.split(".")}
     folder = STANDARD_LIBRARY / "test"

@@ -19,7 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from pretraining.corpus import CHAT_SHARE, test_sources, training_sources
+from pretraining.corpus import CHAT_SHARE, library_tests, training_sources
 from tuneline.modeling import attention
 from tuneline.modeling.loss import linear_cross_entropy
 
@@ -55,7 +55,7 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer, seed: int) -> None:
         self.random = random.Random(seed)
         encode = lambda sources: [e.ids for e in tokenizer.encode_batch([text for _, text in sources], add_special_tokens=False)]  # noqa: E731
-        self.files, self.tests = encode(training_sources()), encode(test_sources())
+        self.files, self.tests = encode(training_sources()), encode(library_tests())
         token = tokenizer.token_to_id
         self.begin, self.end = token("<|begin_of_text|>"), token("<|end_of_text|>")
         line_break = tokenizer.encode("\n", add_special_tokens=False).ids

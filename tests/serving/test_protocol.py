@@ -38,8 +38,8 @@ def test_chat_messages_take_either_spelling_and_a_context() -> None:
 
 def test_greedy_is_the_default_and_numbers_may_be_floats() -> None:
     assert one({"content": "a"}).sampling == Sampling()
-    given = {"temperature": 1.0, "maxOutputTokens": 20.0, "topP": 0.5, "topK": 40.0, "stopSequences": ["x"], "seed": 3.0}
-    assert one({"content": "a"}, given).sampling == Sampling(max_tokens=20, temperature=1.0, top_p=0.5, top_k=40, stop=("x",), seed=3)
+    given = {"temperature": 1.0, "maxOutputTokens": 20.0, "topP": 0.5, "topK": 40.0, "stopSequences": ["x"]}
+    assert one({"content": "a"}, given).sampling == Sampling(max_tokens=20, temperature=1.0, top_p=0.5, top_k=40, stop=("x",))
 
 
 @pytest.mark.parametrize("name", ["maxOutputTokens", "maxDecodeSteps", "max_tokens"])
@@ -55,6 +55,27 @@ def test_a_prompt_instance_may_bring_its_own_sampling() -> None:
     first, second = protocol.parse(body)
     assert (first.form, first.prompt.sampling) == ("raw prompt", Sampling(max_tokens=5, temperature=0.5))
     assert (second.form, second.prompt.sampling) == ("prompt", Sampling(max_tokens=9, temperature=0.5))
+
+
+@pytest.mark.parametrize("temperature", [{}, {"temperature": 0}])
+def test_a_seed_is_accepted_where_nothing_is_drawn(temperature: dict[str, object]) -> None:
+    assert one({"content": "a"}, {"seed": 3.0} | temperature).sampling.temperature == 0
+
+
+@pytest.mark.parametrize(
+    ("instance", "parameters", "where"),
+    [
+        ({"content": "a"}, {"seed": 3, "temperature": 0.5}, "parameters.seed"),
+        ({"prompt": "a", "seed": 3, "temperature": 0.5}, {}, "instances[0].seed"),
+        ({"prompt": "a", "seed": 0}, {"temperature": 0.5}, "instances[0].seed"),
+        ({"prompt": "a", "temperature": 0.5}, {"seed": 3}, "instances[0].seed"),
+    ],
+)
+def test_a_seed_is_refused_where_something_is_drawn(instance: object, parameters: object, where: str) -> None:
+    with pytest.raises(UserError) as caught:
+        one(instance, parameters)
+    assert [message.split(": ")[0] for message in str(caught.value).splitlines()] == [where]
+    assert "not supported with a temperature above 0" in str(caught.value)
 
 
 EXACTLY_ONE = "expected exactly one of prefix, content, messages, prompt."

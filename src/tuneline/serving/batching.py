@@ -1,29 +1,35 @@
-"""Continuous batching: every forward pass moves all running generations on by one token; new ones join and finished ones leave between two.
+"""Answers made side by side by transformers' continuous batching: new ones join and finished ones leave between two forward passes.
 
-The rows of a batch are aligned at their ends, in a plain dynamic cache, so that any causal model of transformers can be served and
-each row has its own sampling. Nothing but the model's public forward pass is used.
+Here is what goes around it: the size of the paged cache, the queue before it, and the way of each token to whoever waits for it.
 """
 
-import logging
+import itertools
+import secrets
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch.nn.functional import pad
-from transformers import DynamicCache, PreTrainedModel
+from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
+from transformers.generation.continuous_batching import ContinuousBatchingManager
+from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from tuneline.errors import InfrastructureError
 from tuneline.serving.prompts import Sampling
 
-logger = logging.getLogger(__name__)
-
 MAX_RUNNING = 32
 MAX_WAITING = 1024
-PREFILL_TOKENS = 4096
-"""Prompt tokens, padding included, that are read between two steps. A longer pause is felt by everybody who is being answered."""
+BATCH_TOKENS = 256
+"""Of one forward pass. A longer prompt is read in several, so that nobody who is being answered feels a pause."""
+PAGE_TOKENS = 32
+SPARE_PAGES = 16
+"""Models that mix sliding and full attention lose some where the two kinds meet."""
+COLDEST = 1e-4
+"""Temperatures below it are greedy: logits divided by them would overflow."""
+STOP_SECONDS = 5
+CHECK_SECONDS = 0.2
+"""How often it is looked whether the generation thread still runs when it delivers nothing."""
 
 End = Literal["stop", "length", "failed"]
 Deliver = Callable[[int | None, End | None], None]
@@ -34,200 +40,154 @@ Deliver = Callable[[int | None, End | None], None]
 class Generation:
     """One answer in the making."""
 
+    request_id: str
     prompt: Sequence[int]
     max_tokens: int
     sampling: Sampling
     deliver: Deliver
-    generator: torch.Generator
-    last_token: int = 0
-    num_generated: int = 0
-    is_over: bool = False
-    """Finished, failed, or nobody waits for it any more."""
+    num_delivered: int = 0
 
     @property
-    def num_cached(self) -> int:
-        """Tokens whose keys and values are known: all but the last one."""
-        return len(self.prompt) + self.num_generated - 1
+    def num_pages(self) -> int:
+        """Pages that the longest possible answer takes; a sliding window may touch one more."""
+        return -(-(len(self.prompt) + self.max_tokens) // PAGE_TOKENS) + 1
 
 
 class Batcher:
-    """A thread that owns the model."""
+    """A model, the manager whose thread runs it, and a thread that hands out the tokens."""
 
-    def __init__(self, model: PreTrainedModel, *, end_ids: frozenset[int], pad_id: int, capacity_tokens: int) -> None:
-        self._model = model
+    def __init__(self, model: PreTrainedModel, *, end_ids: frozenset[int], capacity_tokens: int) -> None:
         self._end_ids = end_ids
-        self._pad_id = pad_id
-        self._capacity_tokens = capacity_tokens
+        self._vocabulary = int(model.config.get_text_config().vocab_size)
+        self._free_pages = -(-capacity_tokens // PAGE_TOKENS) + 1
         self._waiting: deque[Generation] = deque()
-        self._running: list[Generation] = []
-        self._cache = DynamicCache()
-        self._changed = threading.Condition()
-        self._is_closing = False
-        self._thread = threading.Thread(target=self._run, name="batcher", daemon=True)
-        self.is_healthy = True
-        """Whether the last step worked."""
+        self._running: dict[str, Generation] = {}
+        self._ids = itertools.count()
+        self._lock = threading.Lock()
+        self._is_open = True
+        self._manager = _manager(model, end_ids, self._free_pages + SPARE_PAGES)
+        self._manager.start()
+        self._thread = threading.Thread(target=self._hand_out, name="batcher", daemon=True)
         self._thread.start()
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether the generation thread runs. An error in it ends it for good."""
+        return self._is_open and bool(self._manager.is_running())
 
     def submit(self, prompt: Sequence[int], max_tokens: int, sampling: Sampling, deliver: Deliver) -> Generation:
         """Queue one answer. `deliver` is called from the batcher's thread."""
-        generator = torch.Generator(self._model.device)
-        if sampling.seed is None:
-            generator.seed()
-        else:
-            generator.manual_seed(sampling.seed)
-        generation = Generation(prompt=prompt, max_tokens=max_tokens, sampling=sampling, deliver=deliver, generator=generator)
-        with self._changed:
-            if self._is_closing or len(self._waiting) >= MAX_WAITING:
-                raise InfrastructureError("the server is stopping." if self._is_closing else f"{MAX_WAITING} answers are already being waited for; try later.")
+        generation = Generation(request_id=str(next(self._ids)), prompt=prompt, max_tokens=max_tokens, sampling=sampling, deliver=deliver)
+        with self._lock:
+            if not self.is_healthy:
+                raise InfrastructureError("the server is stopping, or a generation step failed; see its log.")
+            if len(self._waiting) >= MAX_WAITING:
+                raise InfrastructureError(f"{MAX_WAITING} answers are already being waited for; try later.")
             self._waiting.append(generation)
-            self._changed.notify()
+            self._admit()
         return generation
 
     def cancel(self, generation: Generation) -> None:
         """Nobody waits for this answer any more."""
-        generation.is_over = True
+        with self._lock:
+            if generation in self._waiting:
+                self._waiting.remove(generation)
+            elif generation.request_id in self._running:
+                self._manager.cancel_request(generation.request_id)
+                self._leave(generation)
 
     def close(self) -> None:
-        """Fail what is not finished, and end the thread."""
-        with self._changed:
-            self._is_closing = True
-            self._changed.notify()
-        self._thread.join()
+        """Fail what is not finished, and end both threads."""
+        self._is_open = False
+        self._manager.stop(block=True, timeout=STOP_SECONDS, hard_stop=True)
+        self._thread.join(STOP_SECONDS)
 
-    def _run(self) -> None:
+    def _admit(self) -> None:
+        """First come, first served, as long as everybody's longest possible answer fits the cache: the manager never has to take pages away."""
+        while self._waiting and self._waiting[0].num_pages <= self._free_pages:
+            generation = self._waiting.popleft()
+            self._free_pages -= generation.num_pages
+            self._running[generation.request_id] = generation
+            self._manager.add_request(
+                list(generation.prompt),
+                request_id=generation.request_id,
+                max_new_tokens=generation.max_tokens,
+                streaming=True,
+                **processor_arguments(generation.sampling, self._vocabulary),
+            )
+
+    def _leave(self, generation: Generation) -> None:
+        del self._running[generation.request_id]
+        self._free_pages += generation.num_pages
+        self._admit()
+
+    def _hand_out(self) -> None:
         while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._is_closing or self._waiting or self._running)
-                if self._is_closing:
-                    break
-                joining = self._admit()
-            try:
-                if joining:
-                    self._prefill(joining)
-                if self._running:
-                    self._step()
-                self.is_healthy = True
-            except Exception:  # one bad step (out of memory, say) must not end the service: those in it are told, the others go on
-                logger.exception("a generation step failed; answers lost: %d", len({*self._running, *joining}))
-                self.is_healthy = False
-                self._fail([*self._running, *(generation for generation in joining if generation not in self._running)])
-                self._running, self._cache = [], DynamicCache()
-        self._fail([*self._running, *self._waiting])
-
-    def _admit(self) -> list[Generation]:
-        """First come, first served, as long as everybody's longest possible answer fits the cache."""
-        admitted: list[Generation] = []
-        self._waiting = deque(generation for generation in self._waiting if not generation.is_over)
-        while self._waiting and len(self._running) + len(admitted) < MAX_RUNNING:
-            rows = [*self._running, *admitted, self._waiting[0]]
-            width = max(len(generation.prompt) + generation.max_tokens for generation in rows)
-            prefill = (len(admitted) + 1) * max(len(generation.prompt) for generation in rows[len(self._running) :])
-            if (len(rows) > 1 and width * len(rows) > self._capacity_tokens) or (admitted and prefill > PREFILL_TOKENS):
+            output = self._manager.get_result(timeout=CHECK_SECONDS)
+            if output is not None:
+                self._deliver(output)
+            elif not self.is_healthy:
                 break
-            admitted.append(self._waiting.popleft())
-        return admitted
+        with self._lock:
+            self._is_open = False
+            lost = [*self._running.values(), *self._waiting]
+            self._running.clear()
+            self._waiting.clear()
+        for generation in lost:
+            generation.deliver(None, "failed")
 
-    @torch.inference_mode()
-    def _prefill(self, joining: list[Generation]) -> None:
-        """Read the prompts, choose each answer's first token, and let those that go on join the batch."""
-        lengths = [len(generation.prompt) for generation in joining]
-        width = max(lengths)
-        ids = torch.tensor([[self._pad_id] * (width - len(generation.prompt)) + list(generation.prompt) for generation in joining])
-        columns = torch.arange(width) - width
-        starts = torch.tensor(lengths)[:, None]
-        cache = DynamicCache()
-        logits = self._forward(ids, mask=columns >= -starts, positions=(columns + starts).clamp(min=0), cache=cache)
-        self._advance(joining, logits)
-        kept = [row for row, generation in enumerate(joining) if not generation.is_over]
-        if kept:
-            joined_width = max(self._width(), max(lengths[row] for row in kept))
-            parts = [(cache, kept)] if not self._running else [(self._cache, list(range(len(self._running)))), (cache, kept)]
-            self._cache = _joined(parts, joined_width)
-            self._running += [joining[row] for row in kept]
-
-    @torch.inference_mode()
-    def _step(self) -> None:
-        """One more token for everybody."""
-        self._drop_those_that_are_over()
-        if not self._running:
+    def _deliver(self, output: GenerationOutput) -> None:
+        """Each output has all tokens so far."""
+        with self._lock:
+            generation = self._running.get(output.request_id)
+            if generation is None:  # cancelled
+                return
+            if output.is_finished():
+                self._leave(generation)
+        if output.error is not None:
+            generation.deliver(None, "failed")
             return
-        cached = torch.tensor([generation.num_cached for generation in self._running])[:, None]
-        columns = torch.arange(self._width() + 1)
-        ids = torch.tensor([[generation.last_token] for generation in self._running])
-        logits = self._forward(ids, mask=columns >= self._width() - cached, positions=cached, cache=self._cache)
-        self._advance(self._running, logits)
-        self._drop_those_that_are_over()
-
-    def _forward(self, ids: torch.Tensor, *, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-        """Logits of the last column."""
-        device = self._model.device
-        output = self._model(
-            input_ids=ids.to(device),
-            attention_mask=mask.long().to(device),
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: torch.Tensor = output.logits[:, -1].float()
-        return logits
-
-    def _advance(self, generations: Sequence[Generation], logits: torch.Tensor) -> None:
-        for generation, token in zip(generations, choose(logits, generations), strict=True):
-            generation.last_token = token
-            generation.num_generated += 1
-            if generation.is_over:
-                continue
-            end: End | None = "stop" if token in self._end_ids else "length" if generation.num_generated >= generation.max_tokens else None
-            generation.is_over = end is not None
-            generation.deliver(token, end)
-
-    def _width(self) -> int:
-        """Columns of the cache."""
-        return max((generation.num_cached for generation in self._running), default=0)
-
-    def _drop_those_that_are_over(self) -> None:
-        kept = [row for row, generation in enumerate(self._running) if not generation.is_over]
-        if len(kept) < len(self._running):
-            self._running = [self._running[row] for row in kept]
-            self._cache = _joined([(self._cache, kept)], self._width()) if kept else DynamicCache()
-
-    def _fail(self, generations: Sequence[Generation]) -> None:
-        for generation in generations:
-            if not generation.is_over:
-                generation.is_over = True
-                generation.deliver(None, "failed")
+        tokens = output.generated_tokens[generation.num_delivered :]
+        generation.num_delivered += len(tokens)
+        for num_left, token in zip(reversed(range(len(tokens))), tokens, strict=True):
+            is_last = output.is_finished() and num_left == 0
+            generation.deliver(token, None if not is_last else "stop" if token in self._end_ids else "length")
 
 
-def choose(logits: torch.Tensor, generations: Sequence[Generation]) -> list[int]:
-    """The next token of each row: the likeliest one, or one drawn as the row's sampling says."""
-    tokens: list[int] = logits.argmax(-1).tolist()
-    for row, generation in enumerate(generations):
-        if generation.sampling.temperature > 0:
-            tokens[row] = _draw(logits[row], generation.sampling, generation.generator)
-    return tokens
+def processor_arguments(sampling: Sampling, vocabulary: int) -> dict[str, float | int]:
+    """What the logits processors get for one answer. Greedy is the one likeliest token; a top_p of nothing keeps one even of equals."""
+    if sampling.temperature < COLDEST:
+        return {"temperature": 1.0, "top_k": 1, "top_p": 0.0}
+    return {"temperature": float(sampling.temperature), "top_k": min(sampling.top_k or vocabulary, vocabulary), "top_p": float(sampling.top_p)}
 
 
-def _draw(logits: torch.Tensor, sampling: Sampling, generator: torch.Generator) -> int:
-    probabilities, tokens = torch.softmax(logits / sampling.temperature, -1).sort(descending=True)
-    if sampling.top_k:
-        probabilities, tokens = probabilities[: sampling.top_k], tokens[: sampling.top_k]
-    # The smallest set of tokens whose probabilities reach top_p: a token stays as long as those before it do not.
-    before = probabilities.cumsum(-1) - probabilities
-    probabilities = torch.where(before < sampling.top_p * probabilities.sum(), probabilities, 0.0)
-    return int(tokens[torch.multinomial(probabilities, 1, generator=generator)])
+def capacity_tokens(model: PreTrainedModel, memory_bytes: int) -> int:
+    """Tokens whose keys and values, and columns of the attention masks, fit the memory."""
+    config = model.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    layers: int = config.num_hidden_layers
+    kinds = Counter(getattr(config, "layer_types", None) or ["all"] * layers)
+    keys_and_values = 2 * layers * heads * head_size * model.dtype.itemsize
+    # One mask for each kind of attention, as wide as if the whole cache were that of the kind with the fewest layers.
+    masks = len(kinds) * BATCH_TOKENS * model.dtype.itemsize * layers // min(kinds.values())
+    return int(memory_bytes // (keys_and_values + masks))
 
 
-def _joined(parts: Sequence[tuple[DynamicCache, list[int]]], width: int) -> DynamicCache:
-    """A cache of the given rows of each part, `width` columns wide, aligned at the end."""
-    joined = DynamicCache()
-    for layer in range(len(parts[0][0].layers)):
-        pairs = [(cache.layers[layer].keys[rows], cache.layers[layer].values[rows]) for cache, rows in parts]
-        keys, values = ([_aligned(tensor, width) for tensor in tensors] for tensors in zip(*pairs, strict=True))
-        joined.update(torch.cat(keys), torch.cat(values), layer)
-    return joined
-
-
-def _aligned(tensor: torch.Tensor, width: int) -> torch.Tensor:
-    """Keys or values with columns added or cut off at the beginning. A negative padding cuts."""
-    return pad(tensor, (0, 0, width - tensor.shape[-2], 0))
+def _manager(model: PreTrainedModel, end_ids: frozenset[int], num_pages: int) -> ContinuousBatchingManager:
+    # A processor exists only where the default differs from the neutral value; each answer brings its own values.
+    generation_config = GenerationConfig(do_sample=True, temperature=0.5, top_k=1, top_p=0.5, eos_token_id=sorted(end_ids))
+    # All sizes are explicit: those inferred take most of the memory. Nor may kernels for flash attention be downloaded.
+    batching_config = ContinuousBatchingConfig(
+        page_size=PAGE_TOKENS,
+        num_blocks=num_pages,
+        max_batch_tokens=BATCH_TOKENS,
+        max_requests_per_batch=MAX_RUNNING,
+        max_blocks_per_request=0,
+        seed=secrets.randbits(32),  # else every process would draw the same
+        per_request_processors=True,
+        use_async_batching=False,
+        use_cuda_graph=False,
+        auto_switch_to_flash=False,
+    )
+    return model.init_continuous_batching(generation_config=generation_config, continuous_batching_config=batching_config)

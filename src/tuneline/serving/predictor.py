@@ -14,12 +14,12 @@ from tuneline.data.conversation import Turn
 from tuneline.data.tokens import ChatTokenizer, load_tokenizer
 from tuneline.errors import InfrastructureError, UserError
 from tuneline.modeling.loading import load_model
-from tuneline.serving.batching import Batcher, End
+from tuneline.serving.batching import MAX_RUNNING, Batcher, End, capacity_tokens
 from tuneline.serving.prompts import DEFAULT_MAX_TOKENS, Completion, FinishReason, Prompt, Sampling
 from tuneline.serving.text_stream import TextStream
 
 CACHE_BYTES = 512 << 20
-"""Keys and values of all answers in the making, on a CPU."""
+"""Keys and values of all answers in the making, on a CPU. It bounds the context, too."""
 CACHE_SHARE = 0.5
 """The same as a share of the GPU memory that the model leaves free."""
 
@@ -46,9 +46,10 @@ class Predictor:
     """Answers prompts, many at a time."""
 
     def __init__(self, model: PreTrainedModel, tokenizer: ChatTokenizer, context_length: int) -> None:
-        self.context_length = context_length
+        capacity = min(capacity_tokens(model, _cache_bytes(model)), MAX_RUNNING * context_length)
+        self.context_length = min(context_length, capacity)
         self._tokenizer = tokenizer
-        self._batcher = Batcher(model, end_ids=tokenizer.end_of_turn_ids, pad_id=tokenizer.pad_id, capacity_tokens=max(context_length, _capacity_tokens(model)))
+        self._batcher = Batcher(model, end_ids=tokenizer.end_of_turn_ids, capacity_tokens=capacity)
 
     @classmethod
     def load(cls, folder: Path) -> "Predictor":
@@ -58,7 +59,11 @@ class Predictor:
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, packed=False, dtype=dtype, device=device)
         predictor = cls(model, tokenizer, _context_length(model, folder))
-        predictor._warm_up()
+        try:
+            predictor._warm_up()
+        except BaseException:
+            predictor.close()  # its threads would keep the process alive
+            raise
         return predictor
 
     @property
@@ -75,7 +80,7 @@ class Predictor:
             if room < 1 or (asked or 1) > room:
                 wanted = f" and {asked} tokens of answer (max_tokens, maxOutputTokens) are asked for" if asked else ""
                 advice = f"ask for at most {room}" if room > 0 else "shorten the prompt"
-                problems.append(f"{prompt.where}: the prompt has {len(ids)} tokens{wanted}; the model's context holds {self.context_length}: {advice}.")
+                problems.append(f"{prompt.where}: the prompt has {len(ids)} tokens{wanted}; the context holds {self.context_length}: {advice}.")
             ready.append(ReadyPrompt(ids=ids, max_tokens=asked or min(DEFAULT_MAX_TOKENS, room), sampling=prompt.sampling))
         if problems:
             raise UserError(*problems)
@@ -153,10 +158,5 @@ def _context_length(model: PreTrainedModel, folder: Path) -> int:
     return min(positions, int(limit)) if limit else positions
 
 
-def _capacity_tokens(model: PreTrainedModel) -> int:
-    config = model.config.get_text_config()
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    bytes_per_token = 2 * config.num_hidden_layers * heads * head_size * torch.finfo(model.dtype).bits // 8
-    free = int(torch.cuda.mem_get_info()[0] * CACHE_SHARE) if model.device.type == "cuda" else CACHE_BYTES
-    return int(free // bytes_per_token)
+def _cache_bytes(model: PreTrainedModel) -> int:
+    return int(torch.cuda.mem_get_info()[0] * CACHE_SHARE) if model.device.type == "cuda" else CACHE_BYTES

@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tuneline.errors import InfrastructureError, UserError
@@ -63,7 +63,7 @@ class Service:
     def check_health(self) -> None:
         """Raise when answers cannot be expected."""
         if not self.ready().is_healthy:
-            raise InfrastructureError("the last generation step failed; the server's log has the reason.")
+            raise InfrastructureError("a generation step failed; the server's log has the reason. Start the server again.")
 
     async def prepare(self, prompts: Sequence[Prompt]) -> "list[list[ReadyPrompt]]":
         """Each prompt once for each of its answers. Tokenizing is left to a thread, so that others are not kept waiting."""
@@ -71,7 +71,7 @@ class Service:
         if num_answers > MAX_ANSWERS:
             raise UserError(f"{num_answers} answers in one request; expected at most {MAX_ANSWERS}. Send several requests.")
         ready = await asyncio.to_thread(self.ready().prepare, prompts)
-        return [_repeated(item, prompt.num_answers) for item, prompt in zip(ready, prompts, strict=True)]
+        return [[item] * prompt.num_answers for item, prompt in zip(ready, prompts, strict=True)]
 
     async def answer(self, prompts: Sequence[Prompt]) -> list[list[Completion]]:
         """All answers of all prompts, made side by side."""
@@ -107,9 +107,3 @@ class Service:
 def new_id() -> str:
     """A name for one answer."""
     return f"tuneline-{uuid.uuid4().hex}"
-
-
-def _repeated(prompt: "ReadyPrompt", times: int) -> "list[ReadyPrompt]":
-    """The prompt for several answers: a given seed must not make them all alike."""
-    seed = prompt.sampling.seed
-    return [replace(prompt, sampling=replace(prompt.sampling, seed=None if seed is None else seed + index)) for index in range(times)]
