@@ -44,17 +44,47 @@ def wait_for(condition: object, process: subprocess.Popen[str]) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_killed_in_every_task_is_finished_by_resuming(tmp_path: Path) -> None:
-    home, runs = tmp_path / "home", tmp_path / "runs"
-    environment = {**os.environ, "TUNELINE_HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+def workplace(tmp_path: Path) -> tuple[Path, Path, dict[str, str]]:
+    """Home folder, runs folder and environment, with small data beside them."""
     for side, count in (("train", 16), ("evaluation", 10)):
         lines = (EXAMPLES / f"{side}.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
         (tmp_path / f"{side}.jsonl").write_text("".join(lines[:count]), encoding="utf-8")
-    arguments = [
-        "tune-large-model", "--runs-dir", str(runs), "--name", "killed", "--large-model-reference", "tuneline/tiny-code@001", "--train-steps", "4",
-        "--evaluation-interval", "2", "--dataset-uri", str(tmp_path / "train.jsonl"), "--evaluation-data-uri", str(tmp_path / "evaluation.jsonl"),
+    home = tmp_path / "home"
+    return home, tmp_path / "runs", {**os.environ, "TUNELINE_HOME": str(home), "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "1"}
+
+
+def example_job(tmp_path: Path, name: str, *, train_steps: int) -> list[str]:
+    return [
+        "tune-large-model", "--runs-dir", str(tmp_path / "runs"), "--name", name, "--large-model-reference", "tuneline/tiny-code@001",
+        "--train-steps", str(train_steps), "--evaluation-interval", "2",
+        "--dataset-uri", str(tmp_path / "train.jsonl"), "--evaluation-data-uri", str(tmp_path / "evaluation.jsonl"),
         "--evaluation-num-prompts", "2", "--evaluation-max-tokens", "4",
     ]  # fmt: skip
+
+
+def test_a_term_signal_in_mid_tuning_ends_the_tree_and_resuming_goes_on(tmp_path: Path) -> None:
+    home, runs, environment = workplace(tmp_path)
+    process = engine(environment, *example_job(tmp_path, "stopped", train_steps=6), "--enable-early-stopping", "false")
+    checkpoints = runs / "stopped/tasks/tune-model/attempt-1/checkpoints/postprocess/node-0/checkpoints"
+    wait_for(lambda: (checkpoints / "checkpoint-2/COMMIT.json").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    answer, _ = process.communicate(timeout=27)  # the grace of 25 seconds and two more
+    assert process.returncode == 75
+    assert json.loads(answer)["state"] == "PIPELINE_STATE_CANCELLED"
+    assert not list(processes_of(home, "tune_model"))
+
+    process = engine(environment, "--resume", "stopped", "--runs-dir", str(runs))
+    answer, _ = process.communicate(timeout=DEADLINE_SECONDS)
+    assert json.loads(answer)["state"] == "PIPELINE_STATE_SUCCEEDED"
+    details = {detail["taskName"]: detail for detail in json.loads((runs / "stopped/run.json").read_text())["taskDetails"]}
+    assert (details["transform-dataset"]["attempts"], details["tune-model"]["attempts"]) == (1, 2)
+    history = json.loads(Path(details["tune-model"]["outputs"]["artifacts"]["history"]["uri"]).read_text())
+    assert [row["step"] for row in history["train"]] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_killed_in_every_task_is_finished_by_resuming(tmp_path: Path) -> None:
+    home, runs, environment = workplace(tmp_path)
+    arguments = example_job(tmp_path, "killed", train_steps=4)
     resume = ["--resume", "killed", "--runs-dir", str(runs)]
     for index, task in enumerate(TASKS):
         step = task.replace("-", "_")
