@@ -36,9 +36,9 @@ def tuneline(environment: dict[str, str], *arguments: str, code: int = 0) -> dic
     return answer
 
 
-def run_template(environment: dict[str, str], template: str, tmp_path: Path, *more: str) -> dict[str, object]:
+def run_template(environment: dict[str, str], template: str, tmp_path: Path, *more: str, examples: int = 40) -> dict[str, object]:
     folder = EXAMPLES / "chat" if "chat" in template else EXAMPLES
-    data = head(folder / "train.jsonl", tmp_path / "train.jsonl", 40)
+    data = head(folder / "train.jsonl", tmp_path / "train.jsonl", examples)
     return tuneline(
         environment, "run", template, "--runs-dir", str(tmp_path / "runs"), "--dataset-uri", str(data), "--train-steps", "4", "--evaluation-interval", "2",
         "--large-model-reference", "tuneline/tiny-code@001", "--evaluation-num-prompts", "2", "--evaluation-max-tokens", "8", *more,
@@ -74,14 +74,7 @@ def test_the_same_run_again_is_cached_and_new_bytes_tune_again(tmp_path: Path, e
     again = run_template(environment, "tune-large-model", tmp_path)
     states = [task["state"] for task in json.loads((tmp_path / "runs" / str(again["run"]) / "run.json").read_text())["taskDetails"]]
     assert states[1:5] == ["SKIPPED"] * 4
-    data = tmp_path / "train.jsonl"
-    rows = data.read_text(encoding="utf-8").splitlines(keepends=True)
-    more = head(EXAMPLES / "train.jsonl", tmp_path / "more.jsonl", 41).read_text(encoding="utf-8").splitlines(keepends=True)[-1]
-    data.write_text("".join([*rows, more]), encoding="utf-8")
-    changed = tuneline(
-        environment, "run", "tune-large-model", "--runs-dir", str(tmp_path / "runs"), "--dataset-uri", str(data), "--train-steps", "4",
-        "--evaluation-interval", "2", "--large-model-reference", "tuneline/tiny-code@001", "--evaluation-num-prompts", "2", "--evaluation-max-tokens", "8",
-    )  # fmt: skip
+    changed = run_template(environment, "tune-large-model", tmp_path, examples=41)
     states = {task["taskName"]: task["state"] for task in json.loads((tmp_path / "runs" / str(changed["run"]) / "run.json").read_text())["taskDetails"]}
     assert states["transform-dataset"] == states["tune-model"] == "SUCCEEDED"
     assert len({first["model_resource_name"], again["model_resource_name"], changed["model_resource_name"]}) == 3

@@ -29,6 +29,7 @@ def test_no_file_is_shared_with_the_run_so_that_damage_there_stays_there(tmp_pat
     source = tmp_path / "checkpoint of job-1" / "config.json"
     source.write_bytes(b"damaged")
     version.verify()
+    assert (version.artifact_folder / "config.json").read_bytes() == CONTENT["config.json"]
 
 
 def test_the_names_are_those_of_vertex(tmp_path: Path) -> None:
