@@ -18,6 +18,7 @@ COMMANDS = {
     "models": "list tuned models",
     "endpoints": "list or undeploy endpoints",
     "predict": "ask a deployed model",
+    "serve": "answer Vertex AI's tuning requests on this machine",
 }
 
 

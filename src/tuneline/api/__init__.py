@@ -1,0 +1,1 @@
+"""The tuning service: Vertex-shaped REST on top of the embedded engine."""

@@ -1,0 +1,64 @@
+"""`pageSize` and `pageToken`, in both spellings, and the answer of a list."""
+
+import base64
+import json
+from collections.abc import Callable, Collection
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from tuneline.api.faults import invalid
+from tuneline.api.filters import parse_filter, parse_order
+from tuneline.api.store import Body, Query, Store
+
+DEFAULT_SIZE, MAX_SIZE = 100, 1000
+
+
+class ListRequest:
+    """The query parameters of a list. `page_size` and `pageSize` are one parameter, as everywhere in Google's APIs."""
+
+    def __init__(self, request: Request, filter: str = "", pageSize: int = 0, pageToken: str = "", orderBy: str = "", readMask: str = "") -> None:  # noqa: A002, N803
+        given = request.query_params
+        self.filter = filter
+        self.order_by = orderBy or given.get("order_by", "")
+        self.token = pageToken or given.get("page_token", "")
+        self.read_mask = readMask or given.get("read_mask", "")
+        size = given.get("page_size", "") if not pageSize else str(pageSize)
+        if (size and not size.removeprefix("-").isdecimal()) or size.startswith("-"):
+            raise invalid(f"page_size: found {size!r}; expected a whole number from 0 to {MAX_SIZE}.")
+        self.size = min(int(size or 0) or DEFAULT_SIZE, MAX_SIZE)
+
+
+Listing = Annotated[ListRequest, Depends(ListRequest)]
+
+
+def page(
+    store: Store, kind: str, parent: str, listing: ListRequest, *, fields: Collection[str], show: Callable[[Body], Body] = lambda body: body, key: str = ""
+) -> Body:
+    """One page of the resources of a kind; `fields` may be filtered and ordered by, `key` names the list in the answer."""
+    query = Query(kind=kind, parent=parent, condition=parse_filter(listing.filter, fields), order=_order(listing.order_by, fields))
+    offset = _offset(listing)
+    found = store.page(query, offset=offset, limit=listing.size + 1)
+    token = {"nextPageToken": _token(listing, offset + listing.size)} if len(found) > listing.size else {}
+    return {key or kind: [show(body) for body in found[: listing.size]], **token}
+
+
+def _order(text: str, fields: Collection[str]) -> tuple[tuple[str, bool], ...]:
+    return parse_order(text, fields) or (("createTime", True),)
+
+
+def _token(listing: ListRequest, offset: int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([offset, listing.filter, listing.order_by]).encode()).decode()
+
+
+def _offset(listing: ListRequest) -> int:
+    """Where the page begins. A token belongs to its filter and order."""
+    if not listing.token:
+        return 0
+    try:
+        offset, text, order = json.loads(base64.urlsafe_b64decode(listing.token))
+        if isinstance(offset, int) and offset > 0 and (text, order) == (listing.filter, listing.order_by):
+            return offset
+    except ValueError:
+        pass
+    raise invalid("page_token: not one that this list gave. Leave it out to begin at the first page, and keep filter and order while you page.")

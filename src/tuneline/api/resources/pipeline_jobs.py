@@ -1,0 +1,190 @@
+"""`pipelineJobs`: create, get, list, cancel, delete."""
+
+import hashlib
+import json
+import re
+import uuid
+from datetime import datetime
+
+from fastapi import APIRouter
+
+from tuneline.api import operations
+from tuneline.api.admission import Admission, admit
+from tuneline.api.faults import Fault, invalid
+from tuneline.api.jobs import Job
+from tuneline.api.paging import Listing, page
+from tuneline.api.resources.pipeline_job_view import FIELDS, OPEN_STATES, PRIVATE, view
+from tuneline.api.service import Service
+from tuneline.api.store import Body
+from tuneline.api.wire import Labels, Message, Struct
+from tuneline.catalog import load_catalog
+from tuneline.errors import TunelineError
+from tuneline.hardware import has_gpu
+from tuneline.local.reading import read_pipeline
+from tuneline.registry import resource_id
+from tuneline.storage import Storage
+from tuneline.templates import HOSTED, Template, load, names, read
+
+KIND = "pipelineJobs"
+_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+
+
+class EncryptionSpec(Message):
+    """A customer-managed key."""
+
+    kms_key_name: str = ""
+
+
+class RuntimeConfig(Message):
+    """What differs from run to run."""
+
+    gcs_output_directory: str = ""
+    parameter_values: Struct = {}
+    parameters: Struct = {}
+    """The form of schema version 2.0.0; refused, because nothing says its types."""
+    failure_policy: str | int = ""
+    input_artifacts: Struct = {}
+    default_runtime: Struct = {}
+
+
+class PipelineJob(Message):
+    """The job as a client sends it. Fields that the service fills in are accepted and not read: clients send back what they got."""
+
+    display_name: str = ""
+    pipeline_spec: Struct = {}
+    template_uri: str = ""
+    labels: Labels = {}
+    runtime_config: RuntimeConfig = RuntimeConfig()
+    encryption_spec: EncryptionSpec = EncryptionSpec()
+    service_account: str = ""
+    network: str = ""
+    reserved_ip_ranges: list[str] = []
+    preflight_validations: bool = False
+    psc_interface_config: Struct = {}
+    schedule_name: str = ""
+    name: str = ""
+    state: str | int = ""
+    create_time: str = ""
+    start_time: str = ""
+    end_time: str = ""
+    update_time: str = ""
+    job_detail: Struct = {}
+    error: Struct = {}
+    template_metadata: Struct = {}
+
+
+def create_router(service: Service, version: str) -> APIRouter:
+    """The routes."""
+    router = APIRouter(prefix="/projects/{project}/locations/{location}", tags=[KIND])
+
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job")
+    def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Body:  # noqa: N803
+        return view(service, create_job(service, f"projects/{project}/locations/{location}", job, pipelineJobId or pipeline_job_id))
+
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs")
+    def list_jobs(project: str, location: str, listing: Listing) -> Body:
+        brief = bool(listing.read_mask)
+        return page(
+            service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS, show=lambda body: view(service, body, is_brief=brief)
+        )
+
+    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job")
+    def get(project: str, location: str, job_id: str) -> Body:
+        return view(service, service.store.get(f"projects/{project}/locations/{location}/{KIND}/{job_id}"))
+
+    @router.post(f"/{KIND}/{{job_id}}:cancel", operation_id=f"{version}_cancel_pipeline_job")
+    def cancel(project: str, location: str, job_id: str) -> Body:
+        cancel_job(service, f"projects/{project}/locations/{location}/{KIND}/{job_id}")
+        return {}
+
+    @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job")
+    def delete(project: str, location: str, job_id: str) -> Body:
+        name = f"projects/{project}/locations/{location}/{KIND}/{job_id}"
+        body = service.store.get(name)
+        if body["state"] in OPEN_STATES:
+            raise Fault("FAILED_PRECONDITION", f"{name} has not ended; cancel it first.")
+        service.store.delete(name)
+        return operations.answer(operations.done(service.store, version, name, "google.protobuf.Empty", {}, "DeleteOperationMetadata"))
+
+    return router
+
+
+def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = "", *, private: Body | None = None) -> Body:
+    """Check the request and queue the job; it is on disk before this returns. `private` is kept with the job and not shown."""
+    template = _template(job)
+    key = job.encryption_spec.kms_key_name
+    admission = _admit(service, template, job, parent.rpartition("/")[2], key)
+    job_id = job_id or f"{template.name}-{datetime.now().astimezone():%Y%m%d%H%M%S}-{uuid.uuid4().hex[:6]}"
+    if not _ID.fullmatch(job_id):
+        raise invalid(f"pipelineJobId: found {job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first.")
+    name = f"{parent}/{KIND}/{job_id}"
+    text = json.dumps(template.spec, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    with service.store.transaction():
+        if service.store.find(name) is not None:
+            raise Fault("ALREADY_EXISTS", f"{name} exists already. Give another pipelineJobId, or none.")
+        service.store.keep_document(digest, template.spec)
+        run = _run_name(service, name)
+        file = service.jobs.of(run) / "template.json"
+        service.jobs.create(Job(id=run, template=str(file), parameters=admission.run_parameters))
+        file.write_text(text, encoding="utf-8")
+        body = {
+            **job.to_json(),
+            "name": name,
+            "displayName": job.display_name or job_id,
+            "state": "PIPELINE_STATE_QUEUED",
+            "runtimeConfig": {**job.runtime_config.to_json(), "parameterValues": dict(admission.parameters)},
+            **({"templateMetadata": {"version": f"sha256:{digest}"}} if job.template_uri else {}),
+            PRIVATE: {"run": run, "spec": digest, "notes": list(admission.notes), **(private or {})},
+        }
+        for field in ("pipelineSpec", "createTime", "updateTime", "startTime", "endTime", "jobDetail", "error"):
+            body.pop(field, None)
+        body = service.store.insert(KIND, body)
+    service.runner.wake()
+    return body
+
+
+def cancel_job(service: Service, name: str) -> None:
+    """Ask the job to end; an ended one stays as it is, as on Vertex."""
+
+    body = service.store.get(name)
+    if body["state"] in OPEN_STATES:
+        service.jobs.cancel(body[PRIVATE]["run"])  # the mark first: what is on disk is not forgotten
+        service.store.update(name, lambda found: {**found, "state": "PIPELINE_STATE_CANCELLING"} if found["state"] in OPEN_STATES else None)
+        service.runner.wake()
+
+
+def _template(job: PipelineJob) -> Template:
+    """The template that the job brings, or names."""
+    if job.pipeline_spec:
+        template = read(json.dumps(job.pipeline_spec), "pipelineSpec")
+    elif job.template_uri in HOSTED or job.template_uri in names():
+        template = load(job.template_uri)
+    else:
+        found = f"found {job.template_uri!r}" if job.template_uri else "missing, and there is no pipelineSpec"
+        raise invalid(f"templateUri: {found}; expected one of {', '.join((*HOSTED, *names()))}. Send any other template as pipelineSpec.")
+    read_pipeline(template.spec)  # refuses by name what the engine does not know
+    return template
+
+
+def _admit(service: Service, template: Template, job: PipelineJob, location: str, key: str) -> Admission:
+    if job.runtime_config.parameters:
+        raise invalid("runtimeConfig.parameters: the form of schema version 2.0.0; expected runtimeConfig.parameterValues.")
+    given = job.runtime_config.parameter_values
+    overlay = str(given.get("catalog_uri") or service.settings.catalog)
+    try:
+        catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
+        return admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())
+    except TunelineError as error:
+        raise invalid(*error.problems) from None
+
+
+def _run_name(service: Service, name: str) -> str:
+    """The job's own id where no other run has it: two projects may use one id, and a deleted job's run stays on disk."""
+    job_id = name.rpartition("/")[2]
+    number = 1
+    while True:
+        run = job_id if number == 1 else f"{job_id[:100]}-{resource_id(name, str(number))[:8]}"
+        if not service.jobs.of(run).exists() and not (service.jobs.runs_dir / run).exists():
+            return run
+        number += 1

@@ -1,0 +1,71 @@
+"""The service as a process: its files, its queue, its listener. Started by `tuneline serve`."""
+
+import contextlib
+import logging
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import uvicorn
+
+from tuneline.api import operations
+from tuneline.api.app import create_app
+from tuneline.api.jobs import JobFolders, Look, Runner
+from tuneline.api.resources import pipeline_jobs
+from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
+from tuneline.api.service import Service
+from tuneline.api.settings import Settings
+from tuneline.api.store import Store
+from tuneline.errors import UserError
+from tuneline.registry.files import try_lock
+
+LOG = logging.getLogger(__name__)
+GRACE_SECONDS = 5
+
+
+@contextlib.contextmanager
+def open_service(settings: Settings) -> Iterator[Service]:
+    """The service over its folder, which it has for itself; jobs of an earlier service are taken up again."""
+    lock = try_lock(settings.home / "service.lock")
+    if lock is None:
+        raise UserError(f"another service works in {settings.home}.", next_action="Stop it first, or give another --runs-dir.")
+    with lock:
+        store = Store(settings.home / "service.db")
+        operations.fail_interrupted(store)
+        names: dict[str, str] = {}
+
+        def waiting() -> list[str]:
+            bodies = store.in_states(pipeline_jobs.KIND, *OPEN_STATES)
+            names.clear()
+            names.update({body[PRIVATE]["run"]: body["name"] for body in bodies})
+            return list(names)
+
+        def changed(run: str, look: Look) -> None:
+            store.update(names[run], lambda body: progressed(body, look))
+
+        jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
+        runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
+        runner.start()
+        try:
+            yield Service(settings=settings, store=store, jobs=jobs, runner=runner)
+        finally:
+            runner.close()
+
+
+def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or Ctrl-C. Running jobs go on without the service, and the next one finds them."""
+    with open_service(settings) as service:
+        uvicorn.run(create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+
+
+def token_in(home: Path) -> str:
+    """The service's bearer token, made at the first start and readable by its owner only."""
+    file = home / "token"
+    if not file.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+                stream.write(secrets.token_urlsafe(32))
+    return file.read_text(encoding="utf-8").strip()

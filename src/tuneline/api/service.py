@@ -1,0 +1,29 @@
+"""What the routes share."""
+
+from dataclasses import dataclass
+
+from tuneline.api.jobs import JobFolders, Runner
+from tuneline.api.settings import Settings
+from tuneline.api.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """One running service."""
+
+    settings: Settings
+    store: Store
+    jobs: JobFolders
+    runner: Runner
+
+
+@dataclass(frozen=True)
+class Place:
+    """`projects/P/locations/L`: the parent of most resources. The two path parameters of a route."""
+
+    project: str
+    location: str
+
+    @property
+    def name(self) -> str:
+        return f"projects/{self.project}/locations/{self.location}"

@@ -1,0 +1,93 @@
+"""Request bodies by the rules of proto3's JSON: both spellings of a name, enums by name or number, 64-bit numbers as text.
+
+curl users write `training_dataset_uri`, google-cloud-aiplatform sends `"tuningMode": 1` and `"epochCount": "3"`, google-genai
+`"TUNING_MODE_FULL"`. Answers always hold camelCase names and enum names, which every client reads.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeVar, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from tuneline.api.faults import Fault, invalid
+from tuneline.errors import did_you_mean
+from tuneline.templates import Json
+
+M = TypeVar("M", bound="Message")
+
+
+class Message(BaseModel):
+    """A message of the API."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=(), serialize_by_alias=True)
+
+    def to_json(self) -> dict[str, Json]:
+        """The message as it is answered: without what was not given."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
+
+
+def proto_enum(**values: int) -> Any:
+    """The type of an enum field: its names, or their numbers."""
+    names = {number: name for name, number in values.items()}
+
+    def read(value: object) -> object:
+        if isinstance(value, str) and value in values:
+            return value
+        number = int(value) if isinstance(value, int | float) and not isinstance(value, bool) and value == int(value) else None
+        if number in names:
+            return names[number]
+        raise ValueError(f"expected one of {', '.join(values)}.{did_you_mean(value, values) if isinstance(value, str) else ''}")
+
+    return Annotated[str, BeforeValidator(read), Field(json_schema_extra={"enum": list(values)})]
+
+
+Labels = dict[str, str]
+Struct = dict[str, Any]
+
+
+def parse(kind: type[M], body: object) -> M:
+    """`body` as a message of this kind; every problem at once."""
+    if not isinstance(body, Mapping):
+        raise invalid("body: expected a JSON object.")
+    try:
+        return kind.model_validate(body)
+    except ValidationError as error:
+        raise refusal(kind, error.errors()) from None
+
+
+def refusal(kind: type[BaseModel] | None, errors: Sequence[Any]) -> Fault:
+    """What pydantic found, in our words: where, what was expected, and the name that was perhaps meant."""
+    return invalid(*dict.fromkeys(_problem(kind, error) for error in errors))
+
+
+def _problem(kind: type[BaseModel] | None, error: Mapping[str, Any]) -> str:
+    place = [part for part in error["loc"] if part not in ("body", "query", "path")]
+    where = ".".join(str(part) for part in place) or "body"
+    match error["type"]:
+        case "extra_forbidden":
+            return f"unknown field {where!r}.{did_you_mean(str(place[-1]), _known(kind, place[:-1]))}"
+        case "missing":
+            return f"{where} is missing."
+        case "value_error":
+            return f"{where}: {error['ctx']['error']}"
+        case "json_invalid":
+            return f"body: not JSON ({error['ctx']['error']})."
+        case _:
+            return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _known(kind: type[BaseModel] | None, place: Sequence[object]) -> list[str]:
+    """Names of the fields of the message at `place` inside a message of `kind`."""
+    for part in place:
+        fields = kind.model_fields if kind else {}
+        field = next((info for name, info in fields.items() if part in (name, info.alias)), None)
+        if field is not None:
+            kind = next((item for item in _classes(field.annotation) if issubclass(item, BaseModel)), None)
+    return [str(info.alias or name) for name, info in kind.model_fields.items()] if kind else []
+
+
+def _classes(annotation: object) -> list[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        return [annotation]
+    return [item for argument in get_args(annotation) for item in _classes(argument)]

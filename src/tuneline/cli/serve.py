@@ -1,0 +1,55 @@
+"""`tuneline serve`: the tuning service on this machine, for everything that speaks to Vertex AI."""
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tuneline.errors import UsageError
+from tuneline.local.extras import is_installed
+
+MISSING = "The service needs the serve extra: pip install 'tuneline[serve]'"
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tuneline serve", allow_abbrev=False, description="Answer Vertex AI's tuning requests on this machine: pipeline jobs, models, endpoints."
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; default: 127.0.0.1. Any but a loopback address asks for the token")
+    parser.add_argument("--port", type=int, default=8080, help="default: 8080")
+    parser.add_argument("--runs-dir", metavar="DIR", help="folder of the runs; default: runs/ in TUNELINE_HOME")
+    parser.add_argument("--catalog", metavar="FILE", default="", help="TOML file with catalogue rows laid over the built-in ones, for jobs that bring none")
+    parser.add_argument("--max-running", type=int, default=1, metavar="N", help="jobs at a time; default: 1, others wait in a queue")
+    parser.add_argument("--token", action="store_true", help="ask for the bearer token on a loopback address, too")
+    parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name by which clients may call the service")
+    return parser
+
+
+def main(argv: Sequence[str]) -> int:
+    given = parser().parse_args(argv)
+    if given.max_running < 1 or not 0 <= given.port <= 65535:
+        raise UsageError(f"found --max-running {given.max_running} and --port {given.port}; expected at least 1, and a port from 0 to 65535.")
+    if missing := [module for module in ("fastapi", "uvicorn") if not is_installed(module)]:
+        raise UsageError(f"{', '.join(missing)} is not installed.", next_action=MISSING)
+    from tuneline.api.server import serve, token_in
+    from tuneline.api.settings import LOOPBACK, Settings
+    from tuneline.local.run_folder import default_runs_dir
+    from tuneline.registry import home
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    folder = home() / "service"
+    needs_token = given.token or given.host not in LOOPBACK
+    settings = Settings(
+        home=folder,
+        runs_dir=Path(given.runs_dir).absolute() if given.runs_dir else default_runs_dir(),
+        host=given.host,
+        port=given.port,
+        token=token_in(folder) if needs_token else "",
+        catalog=str(Path(given.catalog).absolute()) if given.catalog and "://" not in given.catalog else given.catalog,
+        max_running=given.max_running,
+        extra_hosts=tuple(given.allow_host),
+    )
+    print(f"http://{given.host}:{given.port}" + (f" (token in {folder / 'token'})" if needs_token else ""), file=sys.stderr)
+    serve(settings)
+    return 0
