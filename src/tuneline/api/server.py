@@ -14,6 +14,7 @@ from tuneline.api.app import create_app
 from tuneline.api.jobs import JobFolders, Look, Runner
 from tuneline.api.resources import pipeline_jobs
 from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
+from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
 from tuneline.api.store import Store
@@ -46,10 +47,14 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
         runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
+        service = Service(settings=settings, store=store, jobs=jobs, runner=runner)
+        scheduler = Scheduler(service)
         runner.start()
+        scheduler.start()
         try:
-            yield Service(settings=settings, store=store, jobs=jobs, runner=runner)
+            yield service
         finally:
+            scheduler.close()
             runner.close()
 
 

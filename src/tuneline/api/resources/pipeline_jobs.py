@@ -144,6 +144,11 @@ def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = ""
     return body
 
 
+def check_job(service: Service, parent: str, job: PipelineJob) -> None:
+    """Raise the Fault with which `create_job` would refuse the request."""
+    _admit(service, _template(job), job, parent.rpartition("/")[2], job.encryption_spec.kms_key_name)
+
+
 def cancel_job(service: Service, name: str) -> None:
     """Ask the job to end; an ended one stays as it is, as on Vertex."""
 
