@@ -1,11 +1,13 @@
 """proto3's JSON rules, and what a wrong body is told."""
 
+from typing import Annotated
+
 import pytest
 
 from tuneline.api.faults import Fault
 from tuneline.api.wire import Message, parse, proto_enum
 
-Mode = proto_enum(TUNING_MODE_UNSPECIFIED=0, TUNING_MODE_FULL=1)
+Mode = Annotated[str, proto_enum(TUNING_MODE_UNSPECIFIED=0, TUNING_MODE_FULL=1)]
 
 
 class Parameters(Message):

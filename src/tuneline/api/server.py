@@ -9,7 +9,7 @@ from pathlib import Path
 
 import uvicorn
 
-from tuneline.api import operations
+from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
 from tuneline.api.jobs import JobFolders, Look, Runner
 from tuneline.api.resources import pipeline_jobs
@@ -43,6 +43,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
             return list(names)
 
         def changed(run: str, look: Look) -> None:
+            if look.state.has_ended:  # before the job is known to have ended: whoever sees that finds the scalars
+                run_scalars.publish(service, store.get(names[run]), look)
             store.update(names[run], lambda body: progressed(body, look))
 
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)

@@ -25,6 +25,9 @@ CREATE TABLE IF NOT EXISTS resources (
 CREATE INDEX IF NOT EXISTS by_age ON resources (kind, parent, create_time DESC, name);
 CREATE INDEX IF NOT EXISTS by_state ON resources (kind, state);
 CREATE TABLE IF NOT EXISTS documents (digest TEXT PRIMARY KEY, content TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scalars (
+  series TEXT NOT NULL, step INTEGER NOT NULL, wall_time REAL NOT NULL, value REAL, PRIMARY KEY (series, step)
+) WITHOUT ROWID;
 """
 
 

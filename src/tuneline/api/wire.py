@@ -5,9 +5,9 @@ curl users write `training_dataset_uri`, google-cloud-aiplatform sends `"tuningM
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from tuneline.api.faults import Fault, invalid
@@ -27,8 +27,8 @@ class Message(BaseModel):
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude_none=True)
 
 
-def proto_enum(**values: int) -> Any:
-    """The type of an enum field: its names, or their numbers."""
+def proto_enum(**values: int) -> BeforeValidator:
+    """For the type of an enum field, `Annotated[str, proto_enum(...)]`: takes its names, or their numbers."""
     names = {number: name for name, number in values.items()}
 
     def read(value: object) -> object:
@@ -39,7 +39,7 @@ def proto_enum(**values: int) -> Any:
             return names[number]
         raise ValueError(f"expected one of {', '.join(values)}.{did_you_mean(value, values) if isinstance(value, str) else ''}")
 
-    return Annotated[str, BeforeValidator(read), Field(json_schema_extra={"enum": list(values)})]
+    return BeforeValidator(read, json_schema_input_type=Literal[*values])
 
 
 Labels = dict[str, str]

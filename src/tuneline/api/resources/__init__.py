@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from tuneline.api.resources import pipeline_jobs, schedules
+from tuneline.api.resources import pipeline_jobs, schedules, tensorboards
 from tuneline.api.service import Service
 
-ROUTERS: tuple[Callable[[Service, str], APIRouter], ...] = (pipeline_jobs.create_router, schedules.create_router)
+ROUTERS: tuple[Callable[[Service, str], APIRouter], ...] = (pipeline_jobs.create_router, schedules.create_router, tensorboards.create_router)

@@ -179,9 +179,13 @@ def _admit(service: Service, template: Template, job: PipelineJob, location: str
     overlay = str(given.get("catalog_uri") or service.settings.catalog)
     try:
         catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
-        return admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())
+        admission = admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())
     except TunelineError as error:
         raise invalid(*error.problems) from None
+    tensorboard = str(admission.parameters.get("tensorboard_resource_id", ""))
+    if tensorboard and service.store.find(tensorboard) is None:
+        raise invalid(f"tensorboard_resource_id: {tensorboard} does not exist here. Create it first: POST .../tensorboards.")
+    return admission
 
 
 def _run_name(service: Service, name: str) -> str:
