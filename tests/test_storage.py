@@ -289,3 +289,17 @@ def test_local_files_do_not_need_the_cloud_package(tmp_path: Path, monkeypatch: 
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     Storage().write_text(str(tmp_path / "x"), "x")
     assert Storage().read_text(str(tmp_path / "x")) == "x"
+
+
+def test_buckets_may_be_folders_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNELINE_GCS_FOLDER", str(tmp_path / "buckets"))
+    storage = Storage()
+    storage.write_text("gs://b/data/x.jsonl", "one")
+    assert (tmp_path / "buckets" / "b" / "data" / "x.jsonl").read_text() == "one"
+    assert storage.read_text("gs://b/data/x.jsonl") == "one"
+    assert storage.list("gs://b/data") == ["x.jsonl"]
+    storage.copy("gs://b/data", "gs://c/copy")
+    assert storage.fingerprint("gs://c/copy/x.jsonl") == storage.fingerprint("gs://b/data/x.jsonl")
+    for outside in ("gs://b/../../x", "gs://../x"):
+        with pytest.raises(DatasetError, match="leads out"):
+            storage.read_text(outside)

@@ -1,7 +1,8 @@
 """Files at gs:// URIs and local paths, behind one small interface.
 
-`/gcs/...` and `file://...` are local paths. Reading, listing and copying say the same things for both kinds; what is missing or
-forbidden is the user's error, a disk or service that fails is an `InfrastructureError`.
+`/gcs/...` and `file://...` are local paths. With TUNELINE_GCS_FOLDER set, `gs://bucket/name` is `bucket/name` in that folder: the buckets
+of the tuning service, for the jobs that it runs, which must not depend on the service being up. Reading, listing and copying say the same
+things for both kinds; what is missing or forbidden is the user's error, a disk or service that fails is an `InfrastructureError`.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 COMMIT_MARKER = "COMMIT.json"
 """Proof that a folder is whole. Copied last, so that a copy that was cut off has none."""
+
+GCS_FOLDER = "TUNELINE_GCS_FOLDER"
 
 CLOUD_ERRORS = [
     ("gcsfs.retry", "HttpError"),
@@ -176,7 +179,13 @@ def join(uri: str, name: str) -> str:
 def _split(uri: str) -> tuple[str, str]:
     """Scheme and path; a plain path has the scheme `file`."""
     match = re.fullmatch(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", uri, re.DOTALL)
-    return (match[1].lower(), match[2]) if match else ("file", uri)
+    scheme, path = (match[1].lower(), match[2]) if match else ("file", uri)
+    folder = os.environ.get(GCS_FOLDER, "")
+    if scheme == "gs" and folder and path.strip("/"):
+        if ".." in PurePosixPath(path).parts:
+            raise DatasetError(f"{uri}: '..' leads out of the bucket.", next_action="Give the whole URI.")
+        return "file", f"{folder}/{path}"
+    return scheme, path
 
 
 def _is_local(uri: str) -> bool:

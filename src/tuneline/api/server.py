@@ -12,7 +12,7 @@ import uvicorn
 from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
 from tuneline.api.jobs import JobFolders, Look, Runner
-from tuneline.api.resources import pipeline_jobs
+from tuneline.api.resources import pipeline_jobs, tuning_job_view
 from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
@@ -20,6 +20,7 @@ from tuneline.api.settings import Settings
 from tuneline.api.store import Store
 from tuneline.errors import UserError
 from tuneline.registry.files import try_lock
+from tuneline.storage import GCS_FOLDER
 
 LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 5
@@ -31,7 +32,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     lock = try_lock(settings.home / "service.lock")
     if lock is None:
         raise UserError(f"another service works in {settings.home}.", next_action="Stop it first, or give another --runs-dir.")
-    with lock:
+    with lock, _buckets_in(settings.buckets):
         store = Store(settings.home / "service.db")
         operations.fail_interrupted(store)
         names: dict[str, str] = {}
@@ -45,7 +46,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
         def changed(run: str, look: Look) -> None:
             if look.state.has_ended:  # before the job is known to have ended: whoever sees that finds the scalars
                 run_scalars.publish(service, store.get(names[run]), look)
-            store.update(names[run], lambda body: progressed(body, look))
+            with store.transaction():
+                tuning_job_view.follow(store, store.update(names[run], lambda body: progressed(body, look)), look)
 
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
         runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
@@ -64,6 +66,20 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Running jobs go on without the service, and the next one finds them."""
     with open_service(settings) as service:
         uvicorn.run(create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+
+
+@contextlib.contextmanager
+def _buckets_in(folder: Path) -> Iterator[None]:
+    """Let gs:// mean the service's own buckets in this process and those that it starts."""
+    before = os.environ.get(GCS_FOLDER)
+    os.environ[GCS_FOLDER] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[GCS_FOLDER]
+        else:
+            os.environ[GCS_FOLDER] = before
 
 
 def token_in(home: Path) -> str:

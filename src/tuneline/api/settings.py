@@ -32,6 +32,11 @@ class Settings:
     """Further names by which the service may be called."""
 
     @property
+    def buckets(self) -> Path:
+        """What gs:// means here: a folder for each bucket."""
+        return self.home / "buckets"
+
+    @property
     def is_loopback(self) -> bool:
         return self.host in LOOPBACK
 

@@ -22,7 +22,7 @@ from tuneline.errors import TunelineError
 from tuneline.hardware import has_gpu
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
-from tuneline.storage import Storage
+from tuneline.storage import GCS_FOLDER, Storage
 from tuneline.templates import HOSTED, Template, load, names, read
 
 KIND = "pipelineJobs"
@@ -126,7 +126,8 @@ def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = ""
         service.store.keep_document(digest, template.spec)
         run = _run_name(service, name)
         file = service.jobs.of(run) / "template.json"
-        service.jobs.create(Job(id=run, template=str(file), parameters=admission.run_parameters))
+        environment = {GCS_FOLDER: str(service.settings.buckets)}
+        service.jobs.create(Job(id=run, template=str(file), parameters=admission.run_parameters, environment=environment))
         file.write_text(text, encoding="utf-8")
         body = {
             **job.to_json(),
