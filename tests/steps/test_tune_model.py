@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.modeling.tiny_model import random_dataset, write_base
+from tests.tuning.ranks import StepCall, cluster_spec, free_port, run_processes
 from tuneline.errors import InfrastructureError, ParameterError, UsageError
 from tuneline.modeling.checkpoints import final_checkpoint, list_checkpoints, newest_resumable, sha256, verify
 from tuneline.resolution import Limits, Resolved, ResolvedModel
@@ -122,3 +123,28 @@ def test_sigterm_ends_with_75_and_the_next_attempt_ends_as_if_nothing_had_happen
         assert final is not None
         digests.append(sha256(final.path / "model.safetensors"))
     assert digests[0] == digests[1]
+
+
+def test_two_machines_of_a_vertex_job_reach_the_losses_of_one_and_only_the_first_writes(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    tune_model.main(task.argv("alone"))
+    port, calls = free_port(), [StepCall(tuple(task.argv(f"machine-{rank}"))) for rank in (0, 1)]
+    given = {"TUNELINE_HOME": str(task.folder / "home"), "TUNELINE_PROGRESS_FILE": str(task.folder / "progress.json")}
+    ends = run_processes(task.folder, [({**given, **cluster_spec(rank, 2, port)}, call) for rank, call in enumerate(calls)])
+    assert [end.code for end in ends] == [0, 0], ends
+    alone, group = (json.loads((task.folder / name / "history").read_text()) for name in ("alone", "machine-0"))
+    assert len(alone["train"]) == len(group["train"]) == 4
+    for split in ("train", "eval"):
+        assert [row["total_loss"] for row in group[split]] == pytest.approx([row["total_loss"] for row in alone[split]], rel=1e-5)
+    artifacts = json.loads((task.folder / "machine-0" / "executor.json").read_text())["artifacts"]
+    assert artifacts["history"]["artifacts"][0]["metadata"]["eval_total_loss"] == group["eval"][-1]["total_loss"]
+    assert not (task.folder / "machine-1").exists()
+
+
+def test_an_error_is_written_by_the_first_machine_only(task: Task) -> None:
+    tune_model.main(task.argv("1", **{"train-steps": "2"}))
+    port, call = free_port(), StepCall(tuple(task.argv("1")))
+    files = [task.folder / f"error-{rank}.json" for rank in (0, 1)]
+    ends = run_processes(task.folder, [({**cluster_spec(rank, 2, port), "TUNELINE_ERROR_FILE": str(files[rank])}, call) for rank in (0, 1)])
+    assert [end.code for end in ends] == [1, 1], ends
+    assert "another tuning" in json.loads(files[0].read_text())["cause"]
+    assert not files[1].exists()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tuneline.parameters import TuneModel
 from tuneline.resolution import Limits, Resolved, ResolvedModel
-from tuneline.tuning.batches import examples_of_step
+from tuneline.tuning.batches import examples_of_step, shares
 from tuneline.tuning.plan import MAX_CHECKPOINTS, TuningPlan
 from tuneline.tuning.schedule import rate_share
 from tuneline.tuning.stopping import has_stalled
@@ -80,6 +80,21 @@ def test_the_order_depends_on_the_seed_and_changes_between_epochs() -> None:
 
 def test_the_order_is_the_one_of_all_releases() -> None:
     assert examples_of_step(0, num_examples=10, batch_size=10, seed=0) == [3, 7, 6, 4, 1, 0, 2, 8, 5, 9]
+
+
+@given(lengths=st.lists(st.integers(1, 4096), max_size=60), size=st.integers(1, 9))
+def test_each_example_is_one_ranks_and_no_rank_has_more_than_one_example_too_much(lengths: list[int], size: int) -> None:
+    places = shares(lengths, size)
+    assert len(places) == size
+    assert sorted(place for own in places for place in own) == list(range(len(lengths)))
+    tokens = [sum(lengths[place] for place in own) for own in places]
+    assert max(tokens) - min(tokens) <= max(lengths, default=0)
+    assert shares(lengths, 1) == [list(range(len(lengths)))]
+
+
+def test_the_longest_example_goes_first() -> None:
+    assert shares([3, 9, 4, 2, 1], 2) == [[1, 4], [0, 2, 3]]
+    assert shares([5], 3) == [[0], [], []]
 
 
 @pytest.mark.parametrize(

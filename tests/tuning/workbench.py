@@ -13,9 +13,10 @@ from tuneline.data.dataset import TokenDataset
 from tuneline.modeling.checkpoints import checkpoint_path, final_checkpoint, sha256
 from tuneline.progress import Progress, ProgressFile
 from tuneline.tuning.devices import CPU
+from tuneline.tuning.group import Group
 from tuneline.tuning.history import History
 from tuneline.tuning.plan import TuningPlan
-from tuneline.tuning.trainer import Outputs, tune
+from tuneline.tuning.trainer import ALONE, Outputs, tune
 
 PLAN = TuningPlan(steps=6, batch_size=3, learning_rate=3e-3, evaluation_interval=2, early_stopping=False, seed=0)
 
@@ -45,7 +46,7 @@ class Workbench:
     """A base model, data and an output folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = self.output_folder = folder
         self.base = folder / "base"
         if not self.base.exists():
             self.base.mkdir(parents=True)
@@ -55,10 +56,17 @@ class Workbench:
         self.plan = PLAN
 
     def outputs(self, name: str = "out") -> Outputs:
-        return Outputs(checkpoints=self.folder / name / "checkpoints", tensorboard=self.folder / name / "tensorboard")
+        return Outputs(checkpoints=self.output_folder / name / "checkpoints", tensorboard=self.output_folder / name / "tensorboard")
 
     def tune(
-        self, name: str = "out", *, at_step: Callable[[int], None] = lambda _step: None, resume_from: str = "", tokens_per_row: int = 64, **changes: object
+        self,
+        name: str = "out",
+        *,
+        at_step: Callable[[int], None] = lambda _step: None,
+        resume_from: str = "",
+        tokens_per_row: int = 64,
+        group: Group = ALONE,
+        **changes: object,
     ) -> History:
         torch.set_num_threads(1)
         return tune(
@@ -70,6 +78,7 @@ class Workbench:
             device=replace(CPU, tokens_per_row=tokens_per_row),
             progress=Watch(at_step),
             resume_from=self.outputs(resume_from).checkpoints if resume_from else None,
+            group=group,
         )
 
     def weights(self, name: str = "out") -> str:

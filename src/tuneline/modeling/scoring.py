@@ -1,6 +1,6 @@
 """Packed rows, and the loss and token accuracy of a model on them. Tuning and evaluation score with the same functions."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +43,11 @@ class Score:
     token_accuracy: float
     num_predictions: int
 
+    @classmethod
+    def from_sums(cls, loss: float, correct: float, num_predictions: float) -> "Score":
+        """From what `score_sums` gives, or a sum of several of them."""
+        return cls(loss=loss / max(1, num_predictions), token_accuracy=correct / max(1, num_predictions), num_predictions=int(num_predictions))
+
 
 def packed_row(dataset: TokenDataset, examples: Sequence[int]) -> PackedRow:
     """The examples as one row."""
@@ -66,6 +71,11 @@ def packed_rows(dataset: TokenDataset, examples: Sequence[int], tokens_per_row: 
     lengths = [int(dataset.lengths[index]) for index in examples]
     capacity = max([tokens_per_row, *lengths])
     return [packed_row(dataset, [examples[place] for place in row]) for row in pack(lengths, capacity)]
+
+
+def num_predictions(dataset: TokenDataset, examples: Sequence[int]) -> int:
+    """Tokens of the examples that are trained on, or scored: of each all but its first, which nothing predicts."""
+    return sum(int(np.count_nonzero(dataset.example(index)[1][1:])) for index in examples)
 
 
 def row_loss(model: PreTrainedModel, row: PackedRow, scale: float = 1.0, dtype: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
@@ -99,16 +109,25 @@ def score(
     `before_row` is told how many rows of how many are done; it may raise to stop.
     """
     rows = packed_rows(dataset, range(len(dataset)), tokens_per_row)
-    num_predictions = sum(row.num_predictions for row in rows)
-    loss, correct = 0.0, 0
+
+    def counted() -> Iterator[PackedRow]:
+        for done, row in enumerate(rows):
+            before_row(done, len(rows))
+            yield row
+
+    return Score.from_sums(*score_sums(model, counted(), dtype))
+
+
+def score_sums(model: PreTrainedModel, rows: Iterable[PackedRow], dtype: torch.dtype | None = None) -> tuple[float, int, int]:
+    """Summed loss, right predictions and predictions of some rows."""
+    loss, correct, predictions = 0.0, 0, 0
     was_training = model.training
     model.eval()
     try:
         with torch.no_grad():
-            for done, row in enumerate(rows):
-                before_row(done, len(rows))
+            for row in rows:
                 row_sum, row_correct = row_loss(model, row, dtype=dtype)
-                loss, correct = loss + float(row_sum), correct + int(row_correct)
+                loss, correct, predictions = loss + float(row_sum), correct + int(row_correct), predictions + row.num_predictions
     finally:
         model.train(was_training)
-    return Score(loss=loss / max(1, num_predictions), token_accuracy=correct / max(1, num_predictions), num_predictions=num_predictions)
+    return loss, correct, predictions

@@ -37,19 +37,18 @@ FLAGS = (TuneModel, Files)
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, *FLAGS)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: spinning threads starve neighbours, and each other
-    from tuneline.tuning import devices, plan, trainer
+    from tuneline.tuning import group, plan, trainer
 
-    resolved, earlier, evaluation = Resolved.read(files.resolved), os.environ.get("TUNELINE_RESUME_FROM"), files.dataset / "evaluation.safetensors"
-    history = trainer.tune(
-        locate(resolved.base_model.uri, downloads=registry.home() / "downloads"),
-        TokenDataset.read(files.dataset / "train.safetensors"),
-        TokenDataset.read(evaluation) if evaluation.exists() else None,
-        plan.TuningPlan.from_parameters(parameters, resolved),
-        outputs=trainer.Outputs(checkpoints=files.output_checkpoints, tensorboard=files.output_tensorboard),
-        device=devices.prepare_device(resolved.accelerator_type),
-        progress=ProgressFile.from_environment(),
-        resume_from=Path(earlier) if earlier else None,
-    )
+    resolved, earlier, evaluated = Resolved.read(files.resolved), os.environ.get("TUNELINE_RESUME_FROM"), files.dataset / "evaluation.safetensors"
+    training, evaluation = TokenDataset.read(files.dataset / "train.safetensors"), TokenDataset.read(evaluated) if evaluated.exists() else None
+    wanted = plan.TuningPlan.from_parameters(parameters, resolved)
+    outputs = trainer.Outputs(checkpoints=files.output_checkpoints, tensorboard=files.output_tensorboard)
+    progress, resume_from = ProgressFile.from_environment(), Path(earlier) if earlier else None
+    with group.join(os.environ, resolved.accelerator_type) as (ranks, device):
+        base = ranks.first_on_each_machine(lambda: locate(resolved.base_model.uri, downloads=registry.home() / "downloads"))
+        history = trainer.tune(base, training, evaluation, wanted, outputs=outputs, device=device, progress=progress, resume_from=resume_from, group=ranks)
+    if ranks.rank > 0:
+        return
     history.write(files.output_history)
     paths = {"checkpoints": files.output_checkpoints, "tensorboard": files.output_tensorboard, "history": files.output_history}
     artifacts = {name: OutputArtifact(uri=artifact_uri(path), metadata=history.last_metrics() if name == "history" else {}) for name, path in paths.items()}

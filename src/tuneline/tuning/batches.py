@@ -1,23 +1,26 @@
 """Which examples a step learns from, as packed rows: a pure function of seed and step, so there is no position to save or restore."""
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from tuneline.data.dataset import TokenDataset
-from tuneline.modeling.scoring import PackedRow, packed_rows
+from tuneline.modeling.scoring import PackedRow, num_predictions, packed_rows
+from tuneline.tuning.group import Group
 from tuneline.tuning.plan import TuningPlan
 
 
 @dataclass(frozen=True)
 class Batch:
-    """The examples of one step."""
+    """The examples of one step: all of them, and this rank's share as rows."""
 
+    examples: tuple[int, ...]
     rows: tuple[PackedRow, ...]
     num_predictions: int
-    """Trained tokens of all rows: what the loss is divided by, so that the cut into rows changes nothing."""
+    """Trained tokens of all examples: what the loss is divided by, so that neither the cut into rows nor the number of ranks changes anything."""
     num_tokens: int
 
 
@@ -34,8 +37,20 @@ def examples_of_step(step: int, *, num_examples: int, batch_size: int, seed: int
     return [int(epoch_order(num_examples, seed, place // num_examples)[place % num_examples]) for place in places]
 
 
-def batch_of_step(dataset: TokenDataset, plan: TuningPlan, step: int, tokens_per_row: int) -> Batch:
-    """The batch of the update after `step` others, cut into rows of at most `tokens_per_row` tokens."""
+def shares(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Places of the examples of each of `size` ranks, about equal in tokens: each example, the longest first, goes to the rank with the fewest so far."""
+    tokens = [0] * size
+    places: list[list[int]] = [[] for _ in range(size)]
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        rank = tokens.index(min(tokens))
+        tokens[rank] += lengths[place]
+        places[rank].append(place)
+    return [sorted(own) for own in places]
+
+
+def batch_of_step(dataset: TokenDataset, plan: TuningPlan, step: int, tokens_per_row: int, group: Group) -> Batch:
+    """The batch of the update after `step` others, and this rank's share of it cut into rows of at most `tokens_per_row` tokens."""
     examples = examples_of_step(step, num_examples=len(dataset), batch_size=plan.batch_size, seed=plan.seed)
-    rows = tuple(packed_rows(dataset, examples, tokens_per_row))
-    return Batch(rows=rows, num_predictions=sum(row.num_predictions for row in rows), num_tokens=sum(map(len, (row.ids for row in rows))))
+    lengths = [int(length) for length in dataset.lengths[examples]]
+    rows = packed_rows(dataset, [examples[place] for place in group.share(lengths)], tokens_per_row)
+    return Batch(examples=tuple(examples), rows=tuple(rows), num_predictions=num_predictions(dataset, examples), num_tokens=sum(lengths))

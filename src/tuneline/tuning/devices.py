@@ -25,18 +25,24 @@ CPU = Device(torch.device("cpu"), torch.float32, 4_096)
 """fp32: without matrix units for bf16 (AMX) a CPU multiplies bf16 at about half the speed of fp32."""
 
 
-def prepare_device(accelerator_type: str) -> Device:
+def prepare_device(accelerator_type: str, local_rank: int | None = None) -> Device:
     """The GPU if there is one, else the CPU with every core that this process may use (or OMP_NUM_THREADS).
 
-    `accelerator_type` is what was resolved, e.g. `NVIDIA_A100_80GB`; empty for none.
+    `accelerator_type` is what was resolved, e.g. `NVIDIA_A100_80GB`; empty for none. `local_rank` is the number of the process on
+    its machine where there is one process a GPU.
     """
     if accelerator_type.startswith("TPU"):
         raise ParameterError(f"the job was resolved to {accelerator_type}; expected a GPU or a CPU.", next_action="Leave accelerator_type out, or say GPU.")
     if torch.cuda.is_available():
-        if torch.cuda.device_count() > 1:
-            log.warning("gpus=%d: tuning uses one of them.", torch.cuda.device_count())
+        gpus = torch.cuda.device_count()
+        if local_rank is None and gpus > 1:
+            log.warning("gpus=%d: tuning uses one of them; torchrun starts one process a GPU.", gpus)
+        if local_rank is not None and local_rank >= gpus:
+            raise InfrastructureError(
+                f"LOCAL_RANK is {local_rank}, but this process sees {gpus} GPU(s).", next_action="Start one process a GPU: torchrun --nproc-per-node gpu"
+            )
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-        return Device(torch.device("cuda"), dtype, 8_192)
+        return Device(torch.device("cuda", local_rank or 0), dtype, 8_192)
     if accelerator_type:
         raise InfrastructureError(
             f"no GPU can be used here, but the job was resolved to {accelerator_type}.",

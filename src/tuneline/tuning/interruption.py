@@ -34,8 +34,13 @@ class StopSignals:
         self.requested = number
 
     def raise_if_requested(self) -> None:
-        """Raise Interrupted after SIGTERM and KeyboardInterrupt after Ctrl-C."""
-        if self.requested == signal.SIGINT:
-            raise KeyboardInterrupt
+        """Raise what belongs to the signal that came, if one did."""
         if self.requested is not None:
-            raise Interrupted("Stopped by SIGTERM; the training state is saved.", next_action="Go on with: tuneline run --resume RUN")
+            raise interruption(self.requested)
+
+
+def interruption(number: int, where: str = "") -> BaseException:
+    """Interrupted for SIGTERM, KeyboardInterrupt for Ctrl-C."""
+    if number == signal.SIGINT:
+        return KeyboardInterrupt()
+    return Interrupted(f"Stopped by SIGTERM{where}; the training state is saved.", next_action="Go on with: tuneline run --resume RUN")

@@ -2,13 +2,41 @@
 
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
 
 from tuneline.errors import ModelError, ParameterError
 from tuneline.modeling.checkpoints import Checkpoint, adopt, list_checkpoints, newest_resumable, remove_leftovers, verify
-from tuneline.tuning.state import TrainerState, differences, read_values
+from tuneline.tuning.group import Group
+from tuneline.tuning.state import TrainerState, blank_moments, differences, read_values, restore_tensors, training_tensors
 
 log = logging.getLogger(__name__)
+
+
+def restore_start(
+    group: Group, artifact: Path, offered: Path | None, configuration: Mapping[str, object], model: PreTrainedModel, optimizer: torch.optim.Optimizer
+) -> TrainerState | None:
+    """Bring every rank to the state to go on from; nothing for a fresh start. Only rank 0 needs to see the folders."""
+
+    def restore() -> dict[str, object] | None:
+        start = find_start(artifact, offered, configuration)
+        if start is None:
+            return None
+        checkpoint, state = start
+        restore_tensors(checkpoint.path, state.step, model, optimizer)
+        return asdict(state)
+
+    values = group.on_rank_zero(restore)
+    if values is None:
+        return None
+    state = TrainerState.from_json(values)
+    if group.rank > 0:
+        blank_moments(state.step, model, optimizer)
+    group.broadcast(training_tensors(model, optimizer))
+    return state
 
 
 def find_start(artifact: Path, offered: Path | None, configuration: Mapping[str, object]) -> tuple[Checkpoint, TrainerState] | None:

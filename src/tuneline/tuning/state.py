@@ -5,9 +5,10 @@ There is no random state to keep: the order of examples is a function of seed an
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,6 +30,11 @@ class TrainerState:
     step: int
     records: Records
     configuration: Mapping[str, object]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "TrainerState":
+        """The inverse of `dataclasses.asdict`."""
+        return cls(step=values["step"], records=Records.from_json(**values["records"]), configuration=values["configuration"])
 
 
 def configuration(plan: TuningPlan, base: Path, training: TokenDataset, evaluation: TokenDataset | None) -> dict[str, object]:
@@ -69,8 +75,7 @@ def save_state(folder: Path, model: PreTrainedModel, optimizer: torch.optim.Opti
 
 def read_values(folder: Path) -> TrainerState:
     """The values of a saved state."""
-    values = json.loads((folder / VALUES).read_text(encoding="utf-8"))
-    return TrainerState(step=values["step"], records=Records.from_json(**values["records"]), configuration=values["configuration"])
+    return TrainerState.from_json(json.loads((folder / VALUES).read_text(encoding="utf-8")))
 
 
 def restore_tensors(folder: Path, step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
@@ -80,5 +85,22 @@ def restore_tensors(folder: Path, step: int, model: PreTrainedModel, optimizer: 
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(tensors[f"weights.{name}"])
-            moments = {moment: tensors[f"{moment}.{name}"] for moment in MOMENTS}
-            optimizer.state[parameter] = {"step": torch.tensor(float(step), device=device), **moments}
+            _set_moments(optimizer, parameter, step, [tensors[f"{moment}.{name}"] for moment in MOMENTS])
+
+
+def blank_moments(step: int, model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> None:
+    """Make room for the moments of another rank."""
+    for parameter in model.parameters():
+        _set_moments(optimizer, parameter, step, [torch.zeros_like(parameter) for _ in MOMENTS])
+
+
+def _set_moments(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter, step: int, moments: Sequence[torch.Tensor]) -> None:
+    optimizer.state[parameter] = {"step": torch.tensor(float(step), device=parameter.device), **dict(zip(MOMENTS, moments, strict=True))}
+
+
+def training_tensors(model: PreTrainedModel, optimizer: torch.optim.Optimizer) -> Iterator[torch.Tensor]:
+    """Master weights and moments, in the same order on every rank."""
+    for parameter in model.parameters():
+        yield parameter.detach()
+        for moment in MOMENTS:
+            yield optimizer.state[parameter][moment]

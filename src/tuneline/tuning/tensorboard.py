@@ -13,9 +13,12 @@ def tag(split: Split, metric: str) -> str:
 
 
 class EventFiles:
-    """Writes measurements into one folder, after those of an earlier attempt."""
+    """Writes measurements into one folder, after those of an earlier attempt; without a folder nothing."""
 
-    def __init__(self, folder: Path, earlier: Records) -> None:
+    def __init__(self, folder: Path | None, earlier: Records) -> None:
+        self._writer: SummaryWriter | None = None
+        if folder is None:
+            return
         for leftover in folder.glob("events.out.tfevents.*"):
             leftover.unlink()  # it may go on past the step that this attempt resumes from
         self._writer = SummaryWriter(str(folder))
@@ -27,13 +30,17 @@ class EventFiles:
 
     def add(self, split: Split, measurement: Measurement) -> None:
         """Write the three metrics of one step."""
+        if self._writer is None:
+            return
         for metric in METRICS:
             self._writer.add_scalar(tag(split, metric), getattr(measurement, metric), measurement.step)
 
     def flush(self) -> None:
         """Have readers see everything that was added."""
-        self._writer.flush()
+        if self._writer:
+            self._writer.flush()
 
     def close(self) -> None:
         """Flush and end the file."""
-        self._writer.close()
+        if self._writer:
+            self._writer.close()

@@ -1,5 +1,6 @@
 """The training loop: evaluate, save, update, until the last step, an early stop or a signal."""
 
+import contextlib
 import math
 import time
 from dataclasses import dataclass
@@ -12,18 +13,20 @@ from tuneline.data.tokens import load_tokenizer
 from tuneline.errors import Interrupted, ParameterError
 from tuneline.modeling.checkpoints import check_room, final_checkpoint, list_checkpoints, remove, remove_state, to_collect, write_checkpoint, write_final
 from tuneline.modeling.loading import load_model
-from tuneline.modeling.scoring import row_loss, score
+from tuneline.modeling.scoring import Score, packed_rows, row_loss, score_sums
 from tuneline.progress import ProgressFile
+from tuneline.tuning.agreement import check_alike
 from tuneline.tuning.batches import Batch, batch_of_step
 from tuneline.tuning.devices import Device
 from tuneline.tuning.export import export_model, stored_dtype
+from tuneline.tuning.group import Alone, Group, LostRank
 from tuneline.tuning.history import History, Measurement, Records
 from tuneline.tuning.interruption import StopSignals
 from tuneline.tuning.plan import MAX_CHECKPOINTS, TuningPlan
 from tuneline.tuning.reporting import Reporter
-from tuneline.tuning.resuming import find_start
+from tuneline.tuning.resuming import restore_start
 from tuneline.tuning.schedule import rate_share
-from tuneline.tuning.state import TrainerState, configuration, restore_tensors, save_state
+from tuneline.tuning.state import TrainerState, configuration, save_state
 from tuneline.tuning.stopping import PATIENCE, has_stalled
 from tuneline.tuning.tensorboard import EventFiles
 
@@ -32,11 +35,12 @@ BETAS = (0.9, 0.95)
 WEIGHT_DECAY = 0.0
 """Over so few steps it regularises nothing, but it would shrink the embeddings of all tokens that the examples never use."""
 MAX_GRADIENT_NORM = 1.0
+ALONE = Alone()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """Where a tuning writes."""
+    """Where a tuning writes: rank 0 of its group, and no other."""
 
     checkpoints: Path
     tensorboard: Path
@@ -52,17 +56,24 @@ def tune(
     device: Device,
     progress: ProgressFile,
     resume_from: Path | None = None,
+    group: Group = ALONE,
 ) -> History:
     """Tune the model in the folder `base` and return what was measured; goes on where an earlier attempt stopped.
 
-    Raises Interrupted (SIGTERM) or KeyboardInterrupt (Ctrl-C) after it has saved what is needed to go on.
+    Every rank of a `group` makes the same call. Raises Interrupted (SIGTERM), KeyboardInterrupt (Ctrl-C) or LostRank after it has
+    saved what is needed to go on.
     """
-    trainer = Trainer(base, training, evaluation, plan, outputs=outputs, device=device, progress=progress, resume_from=resume_from)
+    trainer = Trainer(base, training, evaluation, plan, outputs=outputs, device=device, progress=progress, resume_from=resume_from, group=group)
     with StopSignals() as stop:
         try:
             trainer.run(stop)
         except (Interrupted, KeyboardInterrupt):
-            trainer.save_for_resuming()
+            with contextlib.suppress(LostRank):  # another rank had less patience; the state is saved all the same
+                group.on_rank_zero(trainer.save_for_resuming)
+            raise
+        except LostRank:
+            if group.rank == 0:
+                trainer.save_for_resuming()
             raise
         finally:
             trainer.events.close()
@@ -83,7 +94,9 @@ class Trainer:
         device: Device,
         progress: ProgressFile,
         resume_from: Path | None,
+        group: Group,
     ) -> None:
+        self.group = group
         self.base, self.training, self.evaluation = base, training, evaluation
         self.plan, self.outputs, self.device = plan, outputs, device
         self.tokenizer = load_tokenizer(base)
@@ -91,15 +104,13 @@ class Trainer:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), betas=BETAS, weight_decay=WEIGHT_DECAY, fused=True)
         self.configuration = configuration(plan, base, training, evaluation)
         self.evaluated = evaluation is not None
-        self.step, self.records = 0, Records()
-        start = find_start(outputs.checkpoints, resume_from, self.configuration)
-        if start is not None:
-            checkpoint, state = start
-            self.step, self.records = state.step, state.records
-            restore_tensors(checkpoint.path, state.step, self.model, self.optimizer)
-        check_room(outputs.checkpoints, self.room_for_checkpoints())
-        self.events = EventFiles(outputs.tensorboard, self.records)
-        self.reporter = Reporter(plan, len(training), progress)
+        check_alike(group, self.configuration, self.model)
+        start = restore_start(group, outputs.checkpoints, resume_from, self.configuration, self.model, self.optimizer)
+        self.step, self.records = (start.step, start.records) if start else (0, Records())
+        group.on_rank_zero(lambda: check_room(outputs.checkpoints, self.room_for_checkpoints()))
+        writes = group.rank == 0
+        self.events = EventFiles(outputs.tensorboard if writes else None, self.records)
+        self.reporter = Reporter(plan, len(training), progress if writes else ProgressFile(None))
         self.started = time.monotonic() - self.records.seconds
 
     def room_for_checkpoints(self) -> int:
@@ -116,23 +127,19 @@ class Trainer:
             if self.evaluation is not None and self.plan.evaluates_at(self.step) and not self.records.evaluated_at(self.step):
                 self.evaluate(self.evaluation, stop)
             if self.plan.saves_at(self.step, evaluated=self.evaluated):
-                self.save()
+                self.group.on_rank_zero(self.save)
             if self.step == self.plan.steps or self.stopped_early():
                 break
             self.update(stop)
-        if final_checkpoint(self.outputs.checkpoints) is None:
-            write_final(self.outputs.checkpoints, list_checkpoints(self.outputs.checkpoints)[-1])
+        self.group.on_rank_zero(self.save_final)
         self.records.seconds = time.monotonic() - self.started
 
     def evaluate(self, evaluation: TokenDataset, stop: StopSignals) -> None:
         """Score the model as it is now on all evaluation data."""
-        result = score(
-            self.model,
-            evaluation,
-            tokens_per_row=self.device.tokens_per_row,
-            dtype=self.device.dtype,
-            before_row=lambda _done, _total: stop.raise_if_requested(),
-        )
+        share = self.group.share([int(length) for length in evaluation.lengths])
+        rows = self.group.until_stopped(packed_rows(evaluation, share, self.device.tokens_per_row), stop)
+        sums = torch.tensor(score_sums(self.model, rows, self.device.dtype), dtype=torch.float64)
+        result = Score.from_sums(*self.group.sum(sums, stop).tolist())
         measurement = Measurement(
             step=self.step, total_loss=result.loss, fraction_of_correct_next_step_preds=result.token_accuracy, num_predictions=result.num_predictions
         )
@@ -144,14 +151,15 @@ class Trainer:
     def update(self, stop: StopSignals) -> None:
         """One training step. Until the optimizer is called nothing has changed, so a signal or a bad loss leaves the state whole."""
         began = time.monotonic()
-        batch = batch_of_step(self.training, self.plan, self.step, self.device.tokens_per_row)
+        batch = batch_of_step(self.training, self.plan, self.step, self.device.tokens_per_row, self.group)
         totals = torch.zeros(2, device=self.device.torch_device)
         self.optimizer.zero_grad()
-        for row in batch.rows:
-            stop.raise_if_requested()
+        for row in self.group.until_stopped(batch.rows, stop):
             loss, correct = row_loss(self.model, row, 1 / batch.num_predictions, self.device.dtype)
             loss.backward()  # type: ignore[no-untyped-call]
             totals += torch.stack((loss.detach(), correct / batch.num_predictions))
+        totals = self.group.sum(totals, stop)
+        self.group.sum_gradients(self.model.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRADIENT_NORM)
         mean_loss, accuracy, gradient_norm = torch.stack((*totals, norm)).tolist()  # the one time in a step that a GPU is waited for
         if not (math.isfinite(mean_loss) and math.isfinite(gradient_norm)):
@@ -171,8 +179,9 @@ class Trainer:
     def not_finite(self, batch: Batch, loss: float, gradient_norm: float) -> ParameterError:
         """The error that names the step and the examples whose own loss is not finite, or all of the step when none or each is."""
         with torch.no_grad():
-            bad = [row for row in batch.rows if not math.isfinite(float(row_loss(self.model, row, dtype=self.device.dtype)[0]))]
-        lines = sorted({int(self.training.lines[example]) for row in bad or batch.rows for example in row.examples})
+            rows = [row for row in batch.rows if not math.isfinite(float(row_loss(self.model, row, dtype=self.device.dtype)[0]))]
+        bad = {example for share in self.group.gather([example for row in rows for example in row.examples]) for example in share}
+        lines = sorted({int(self.training.lines[example]) for example in bad or batch.examples})
         return ParameterError(
             f"step {self.step + 1}: the loss is {loss} and the gradient norm {gradient_norm}; expected finite numbers. The update was not applied. "
             f"Lines of the training data: {', '.join(map(str, lines))}.",
@@ -208,6 +217,11 @@ class Trainer:
             if checkpoint.step in unwanted:
                 remove(checkpoint)
 
+    def save_final(self) -> None:
+        """Make `final` of the last checkpoint."""
+        if final_checkpoint(self.outputs.checkpoints) is None:
+            write_final(self.outputs.checkpoints, list_checkpoints(self.outputs.checkpoints)[-1])
+
     def _fill(self, folder: Path) -> None:
         export_model(self.model, self.base, self.tokenizer, folder)
         save_state(folder, self.model, self.optimizer, TrainerState(self.step, self.records, self.configuration))
@@ -220,6 +234,7 @@ class Trainer:
     def history(self) -> History:
         """What was measured."""
         records, num_examples = self.records, len(self.training)
+        checkpoints = self.group.on_rank_zero(lambda: [checkpoint.step for checkpoint in list_checkpoints(self.outputs.checkpoints)])
         return History(
             steps=self.step,
             examples=num_examples,
@@ -231,5 +246,5 @@ class Trainer:
             learning_rate=self.plan.learning_rate,
             train=records.train,
             eval=records.eval,
-            checkpoints=[checkpoint.step for checkpoint in list_checkpoints(self.outputs.checkpoints)],
+            checkpoints=checkpoints,
         )
