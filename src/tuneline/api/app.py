@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from tuneline import __version__
 from tuneline.api import operations
 from tuneline.api.faults import Fault, fault_of, status_name
+from tuneline.api.gcs import router_of
 from tuneline.api.security import Gate
 from tuneline.api.service import Service
 from tuneline.api.wire import refusal
@@ -33,6 +34,7 @@ def create_app(service: Service) -> FastAPI:
             app.include_router(router, prefix=f"/{version}")
     for prefix in (*VERSIONS, "ui"):
         app.include_router(_operations(service, prefix), prefix=f"/{prefix}")
+    app.include_router(router_of(service.buckets))
 
     @app.get("/health", tags=["service"])
     def health() -> dict[str, str]:

@@ -11,6 +11,7 @@ import uvicorn
 
 from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
+from tuneline.api.gcs import Buckets
 from tuneline.api.jobs import JobFolders, Look, Runner
 from tuneline.api.resources import pipeline_jobs, tuning_job_view
 from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
@@ -51,7 +52,8 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
         runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
-        service = Service(settings=settings, store=store, jobs=jobs, runner=runner)
+        buckets = Buckets(settings.buckets, max_object_bytes=settings.max_upload_bytes)
+        service = Service(settings=settings, store=store, jobs=jobs, runner=runner, buckets=buckets)
         scheduler = Scheduler(service)
         runner.start()
         scheduler.start()
@@ -60,6 +62,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
         finally:
             scheduler.close()
             runner.close()
+            buckets.close()
 
 
 def serve(settings: Settings) -> None:

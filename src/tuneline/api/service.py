@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from tuneline.api.gcs import Buckets
 from tuneline.api.jobs import JobFolders, Runner
 from tuneline.api.settings import Settings
 from tuneline.api.store import Store
@@ -15,6 +16,8 @@ class Service:
     store: Store
     jobs: JobFolders
     runner: Runner
+    buckets: Buckets
+    """What gs:// means here."""
 
 
 @dataclass(frozen=True)
