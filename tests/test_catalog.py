@@ -30,6 +30,7 @@ OPEN_MODELS = {
     "meta/llama4@llama-4-scout-17b-16e-instruct": ("hf://meta-llama/Llama-4-Scout-17B-16E-Instruct", 2048, {"PEFT_ADAPTER"}),
 }
 HOSTED = [f"{kind}-bison{size}" for kind in ("text", "chat", "code", "codechat") for size in ("@001", "@002", "-32k@002")]
+GEMINI = "gemini-1.0-pro-002"
 
 STAND_IN = """
 [[alias]]
@@ -68,8 +69,16 @@ def test_each_hosted_reference_has_a_stand_in_that_reads_its_length(reference: s
     assert (limits.max_training_examples, limits.max_author_fields) == expected
 
 
+def test_the_gemini_reference_has_a_stand_in_and_its_own_limits() -> None:
+    base = resolve_base_model(load_catalog(), GEMINI)
+    assert base.resolved.legacy
+    assert base.resolved.stands_in in OPEN_MODELS
+    assert base.kind == "any"
+    assert (base.limits.min_training_examples, base.limits.max_training_examples, base.limits.max_evaluation_examples) == (1, 0, 256)
+
+
 def test_there_are_no_other_hosted_references() -> None:
-    assert sorted(load_catalog().aliases) == sorted(HOSTED)
+    assert sorted(load_catalog().aliases) == sorted([*HOSTED, GEMINI])
 
 
 def test_another_spelling_is_the_model_itself_and_no_stand_in() -> None:

@@ -77,11 +77,16 @@ def test_statistics_count_examples_and_tokens(bench: Bench) -> None:
     rows = [("q", "a"), ("q", "b"), ("q q q q q q q q q q q q q q q q q q", "a")]
     statistics = bench.run(rows)
     training = TokenDataset.read(bench.out / "train.safetensors")
+    spread = {name: statistics["training"].pop(name) for name in ("input_tokens", "output_tokens", "messages")}  # type: ignore[attr-defined]
+    assert {name: (values["sum"], values["min"], values["max"]) for name, values in spread.items()} == {
+        "input_tokens": (int(training.lengths.sum()) - 6, 7, int(training.lengths.max()) - 2), "output_tokens": (6, 2, 2), "messages": (6, 2, 2),
+    }  # fmt: skip
     assert statistics == {
         "format": "prompt-completion", "base_model": "tiny", "max_sequence_length": 64, "evaluation": None,
         "training": {
             "examples": 3, "tokens": int(training.lengths.sum()), "trained_tokens": 6, "longest": int(training.lengths.max()), "median": 9,
             "dropped_lines": [], "truncated_lines": [], "length_histogram": [[32, 2], [64, 1]],
+            "characters": 40, "first_prompts": ["q", "q", rows[2][0]],
         },
     }  # fmt: skip
 

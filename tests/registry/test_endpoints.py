@@ -13,6 +13,7 @@ from tuneline.registry import endpoints
 from tuneline.registry.endpoints import Deployment, ServerReport, deployment_of
 from tuneline.registry.files import write_json
 from tuneline.registry.processes import ProcessIdentity
+from tuneline.serving.server_options import read_options
 
 SLEEPER = "import signal; print('ready', flush=True); signal.pause()"
 
@@ -148,3 +149,40 @@ def test_a_server_that_cannot_start_is_reported_with_its_reason_and_log(tmp_path
     endpoint = endpoints.find("latest")
     assert endpoint.state == "STOPPED"
     assert "config.json" in endpoint.reason
+
+
+def test_a_name_that_looks_like_a_flag_is_none(tmp_path: Path) -> None:
+    names = {"endpoint_resource_name": "e", "model_resource_name": "m", "model_path": tmp_path}
+    command = endpoints.deployment(endpoint_id="1", display_name="--host=0.0.0.0", **names).command  # type: ignore[arg-type]
+    options = read_options(command[3:], {})
+    assert (options.host, options.display_name, options.model_path) == ("127.0.0.1", "--host=0.0.0.0", str(tmp_path))
+
+
+def test_an_endpoint_is_wanted_until_it_is_undeployed(home: Path, deployment: Deployment, process: "subprocess.Popen[str]") -> None:
+    served_by(deployment, home, process.pid)
+    process.kill()
+    process.wait()
+    endpoint = endpoints.find("latest")
+    assert (endpoint.is_alive, endpoint.is_wanted) == (False, True)
+    endpoints.undeploy(endpoint)
+    assert not endpoints.find("latest").is_wanted
+    with pytest.raises(NotFoundError, match="not deployed"):
+        endpoints.restart(deployment.endpoint_id)
+
+
+def test_a_running_server_is_not_started_again(home: Path, deployment: Deployment, process: "subprocess.Popen[str]", monkeypatch: pytest.MonkeyPatch) -> None:
+    served_by(deployment, home, process.pid)
+    monkeypatch.setattr(endpoints, "_is_healthy", lambda _url: True)
+    monkeypatch.setattr(endpoints, "_spawn", lambda *_: pytest.fail("started twice"))
+    assert endpoints.restart(deployment.endpoint_id).report == endpoints.find("latest").report
+
+
+def test_a_removed_endpoint_is_stopped_and_forgotten(home: Path, deployment: Deployment, process: "subprocess.Popen[str]") -> None:
+    served_by(deployment, home, process.pid)
+    endpoint = endpoints.find("latest")
+    endpoints.remove(endpoint)
+    assert process.wait() != 0
+    assert endpoints.get(deployment.endpoint_id) is None
+    assert not endpoints.undeploy(endpoint)
+    with pytest.raises(NotFoundError, match="not deployed"):
+        endpoints.restart(deployment.endpoint_id)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ import pytest
 from tests.registry.made_up import CONTENT, registered, registration, write_checkpoint
 from tuneline.errors import InfrastructureError, ModelError, NotFoundError
 from tuneline.registry import files, models
-from tuneline.registry.models import register
+from tuneline.registry.files import hashed_files
+from tuneline.registry.models import Registration, register
 
 
 def test_a_registered_model_is_a_copy_of_the_checkpoint_with_its_hashes(tmp_path: Path) -> None:
@@ -223,3 +225,49 @@ def test_a_damaged_record_is_named(tmp_path: Path) -> None:
     (version.folder / "record.json").write_text('{"create_time": "", "files": {}, "colour": ""}')
     with pytest.raises(InfrastructureError, match="colour"):
         models.list_versions()
+
+
+def test_a_folder_without_a_marker_is_registered_with_the_files_that_are_wanted(tmp_path: Path) -> None:
+    folder = write_checkpoint(tmp_path / "c")
+    (folder / "COMMIT.json").unlink()
+    version = register(folder, registration(), hashed_files(folder, ["*.json", "*.safetensors"]))
+    assert sorted(version.files) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in version.artifact_folder.iterdir()) == ["COMMIT.json", "config.json", "model.safetensors"]
+    version.verify()
+
+
+def test_each_upload_is_a_version_and_what_has_no_files_cannot_be_verified(tmp_path: Path) -> None:
+    upload = Registration(project="acme", location="local", display_name="m", model_id="mine", resource={"labels": {"a": "b"}})
+    first, second = register(tmp_path, upload, files={}), register(tmp_path, upload, files={})
+    assert [version.resource_name for version in (first, second)] == [f"projects/acme/locations/local/models/mine@{number}" for number in (1, 2)]
+    assert (first.labels, models.get("mine@1").registration.resource) == ({"a": "b"}, {"labels": {"a": "b"}})
+    with pytest.raises(ModelError, match="has no files on this machine"):
+        first.verify()
+    elsewhere = register(tmp_path, replace(upload, project="other"), files={})
+    assert (elsewhere.version, elsewhere.folder.parent.parent == first.folder.parent.parent) == (1, False)
+
+
+def test_the_number_of_a_removed_version_is_not_given_to_another(tmp_path: Path, home: Path) -> None:
+    first, second = registered(tmp_path), registered(tmp_path, "job-2")
+    states = [models.state()]
+    models.remove(second)
+    states.append(models.state())
+    assert [version.resource_name for version in models.list_versions()] == [first.resource_name]
+    assert not list(home.rglob("*safetensors"))[3:]
+    models.remove(second)
+    assert registered(tmp_path, "job-3").version == 3
+    states.append(models.state())
+    assert len(set(states)) == 3
+
+
+def test_a_crash_while_a_version_is_removed_leaves_it_whole_or_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for owner, name, calls in ((Path, "rename", 0), (Path, "rename", 1), (models, "remove_folder", 1)):
+        version = registered(tmp_path, f"job {name} {calls}")
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, crash_after(calls, getattr(owner, name)))
+            with pytest.raises(Crash):
+                models.remove(version)
+        for known in models.list_versions():
+            known.verify()
+        models.remove(version)
+        assert models.list_versions() == []

@@ -36,6 +36,11 @@ class Condition:
         return self.text, self.values
 
 
+def both(one: Condition | None, other: Condition | None) -> Condition | None:
+    """The condition that both hold."""
+    return _joined(" AND ", [one, other]) if one and other else one or other
+
+
 def parse_filter(text: str, fields: Collection[str]) -> Condition | None:
     """The condition that a filter means; nothing for an empty filter. `fields` are the JSON names that may be asked for."""
     if not text.strip():

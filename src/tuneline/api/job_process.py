@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from tuneline.api.checkpoint_export import export_checkpoints
 from tuneline.api.jobs import CANCEL, LOCK, OUTCOME, PROCESS, Job, JobState
 from tuneline.errors import TunelineError
 from tuneline.local import engine
@@ -49,10 +50,14 @@ def _run(job: Job, runs_dir: Path) -> RunRecord:
     os.environ.update(job.environment)
     folder = RunFolder(runs_dir / job.id)
     if (folder.path / "run.json").exists():
-        return engine.resume(folder.path)
-    if folder.path.exists():  # an earlier process was killed before its first record
-        shutil.rmtree(folder.path)
-    return engine.run(load(job.template), job.parameters, runs_dir=runs_dir, name=job.id, source=job.template)
+        record = engine.resume(folder.path)
+    else:
+        if folder.path.exists():  # an earlier process was killed before its first record
+            shutil.rmtree(folder.path)
+        record = engine.run(load(job.template), job.parameters, runs_dir=runs_dir, name=job.id, source=job.template)
+    if job.output_uri and record.state == RunState.SUCCEEDED:
+        export_checkpoints(record, job.output_uri, only_last=job.only_last_checkpoint)
+    return record
 
 
 def _state(record: RunRecord | None, *, is_cancelled: bool) -> JobState | None:

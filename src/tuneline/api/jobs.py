@@ -55,6 +55,10 @@ class Job:
     """A built-in template's name, or the path of one."""
     parameters: Mapping[str, Json]
     environment: Mapping[str, str] = field(default_factory=dict)
+    output_uri: str = ""
+    """Folder (gs:// URI or path) that receives the checkpoints when the run has succeeded, or nothing."""
+    only_last_checkpoint: bool = False
+    """Whether only the last one goes there."""
 
     @classmethod
     def read(cls, folder: Path) -> "Job":

@@ -2,16 +2,17 @@
 
 import base64
 import json
-from collections.abc import Callable, Collection
-from typing import Annotated
+from collections.abc import Callable, Collection, Sequence
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
 from tuneline.api.faults import invalid
-from tuneline.api.filters import parse_filter, parse_order
+from tuneline.api.filters import Condition, both, parse_filter, parse_order
 from tuneline.api.store import Body, Query, Store
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1000
+T = TypeVar("T")
 
 
 class ListRequest:
@@ -33,14 +34,30 @@ Listing = Annotated[ListRequest, Depends(ListRequest)]
 
 
 def page(
-    store: Store, kind: str, parent: str, listing: ListRequest, *, fields: Collection[str], show: Callable[[Body], Body] = lambda body: body, key: str = ""
+    store: Store,
+    kind: str,
+    parent: str,
+    listing: ListRequest,
+    *,
+    fields: Collection[str],
+    show: Callable[[Body], Body] = lambda body: body,
+    key: str = "",
+    within: Condition | None = None,
 ) -> Body:
-    """One page of the resources of a kind; `fields` may be filtered and ordered by, `key` names the list in the answer."""
-    query = Query(kind=kind, parent=parent, condition=parse_filter(listing.filter, fields), order=_order(listing.order_by, fields))
+    """One page of the resources of a kind; `fields` may be filtered and ordered by, `key` names the list in the answer, `within` narrows it from the start."""
+    condition = both(within, parse_filter(listing.filter, fields))
+    query = Query(kind=kind, parent=parent, condition=condition, order=_order(listing.order_by, fields))
     offset = _offset(listing)
     found = store.page(query, offset=offset, limit=listing.size + 1)
     token = {"nextPageToken": _token(listing, offset + listing.size)} if len(found) > listing.size else {}
     return {key or kind: [show(body) for body in found[: listing.size]], **token}
+
+
+def window(items: Sequence[T], listing: ListRequest) -> tuple[Sequence[T], Body]:
+    """One page of what is in memory, and the token for the next if there is one."""
+    offset = _offset(listing)
+    end = offset + listing.size
+    return items[offset:end], ({"nextPageToken": _token(listing, end)} if end < len(items) else {})
 
 
 def _order(text: str, fields: Collection[str]) -> tuple[tuple[str, bool], ...]:

@@ -34,6 +34,13 @@ class TokenDataset:
         """Tokens of each example."""
         return np.diff(self.offsets)
 
+    @property
+    def trained_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example that are learned."""
+        if not len(self):
+            return np.zeros(0, dtype=np.int64)
+        return np.add.reduceat(self.loss_mask, self.offsets[:-1], dtype=np.int64)
+
     def example(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
         """Token ids and loss mask of one example, as views."""
         if not 0 <= index < len(self):

@@ -18,6 +18,7 @@ from tuneline.data.encoding import EncodedExample, ExampleEncoder, OverlengthPol
 from tuneline.data.examples import Tally, read_examples
 from tuneline.data.file_validation import DataRole, count_findings
 from tuneline.data.problems import Finding, Problems, raise_problems
+from tuneline.data.statistics import ContentCounts, distribution
 from tuneline.data.tokens import ChatTokenizer
 from tuneline.errors import DatasetError
 from tuneline.progress import Progress
@@ -69,7 +70,7 @@ class Transformation:
 
     def _read(self, uri: str, role: DataRole, report: Report) -> "_File":
         """One file, read once."""
-        problems, tally, builder = Problems(uri), Tally(), DatasetBuilder()
+        problems, tally, builder, counts = Problems(uri), Tally(), DatasetBuilder(), ContentCounts()
         encoder = ExampleEncoder(tokenizer=self.tokenizer, max_sequence_length=self.max_sequence_length, policy=self.overlength_policy)
         prompts: list[str] = []
         with open_data(uri) as stream:
@@ -81,11 +82,12 @@ class Transformation:
 
             for example in encoder.encode(read_examples(stream, problems, tally, default_context=self.default_context), problems, progress):
                 builder.add(example.line, *_arrays(example))
+                counts.add(example.conversation)
                 if role == "evaluation":
                     prompts += self._prompt_lines(example, problems)
         for finding in count_findings(tally, role, self.limits):
             problems.add(0, finding)
-        return _File(problems=problems, data_format=tally.data_format, dataset=builder.build(), prompts=prompts, encoder=encoder)
+        return _File(problems=problems, data_format=tally.data_format, dataset=builder.build(), counts=counts, prompts=prompts, encoder=encoder)
 
     def _prompt_lines(self, example: EncodedExample, problems: Problems) -> list[str]:
         """The line of `evaluation_prompts.jsonl` for an example."""
@@ -102,21 +104,28 @@ class _File:
     problems: Problems
     data_format: str
     dataset: TokenDataset
+    counts: ContentCounts
     prompts: list[str]
     encoder: ExampleEncoder
 
     @property
     def statistics(self) -> Statistics:
-        lengths = self.dataset.lengths
+        lengths, counts = self.dataset.lengths, self.counts
+        trained = self.dataset.trained_lengths
         return {
             "examples": len(lengths),
             "tokens": int(lengths.sum()),
-            "trained_tokens": int(self.dataset.loss_mask.sum(dtype=np.int64)),
+            "trained_tokens": int(trained.sum()),
             "longest": int(lengths.max()),
             "median": int(np.median(lengths)),
             "dropped_lines": self.encoder.dropped_lines,
             "truncated_lines": self.encoder.truncated_lines,
             "length_histogram": _histogram(lengths.tolist()),
+            "characters": counts.characters,
+            "input_tokens": distribution(lengths - trained),
+            "output_tokens": distribution(trained),
+            "messages": distribution(np.array(counts.messages, dtype=np.int64)),
+            "first_prompts": counts.first_prompts,
         }
 
 

@@ -1,9 +1,11 @@
 """Endpoints on this machine: one folder and at most one server process each, `endpoints/<id>/{deployment.json, server.json, server.log}`.
 
-Every file has one writer: `start` writes the deployment, the server itself writes what it is doing. A server belongs to no task
-and no terminal; it ends by `undeploy`, or by itself when nobody has asked it anything for a while.
+Every file has one writer: `start` writes the deployment, the server itself writes what it is doing, `undeploy` leaves a mark. A server
+belongs to no task and no terminal; it ends by `undeploy`, or by itself when nobody has asked it anything for a while. One that ended by
+itself, or with the machine, is still wanted: `restart` brings it back.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from typing import BinaryIO, Literal
 from tuneline.errors import InfrastructureError, NotFoundError, UserError, did_you_mean
 from tuneline.registry import home, resource_id
 from tuneline.registry.client import request
-from tuneline.registry.files import locked, read_json, try_lock, write_json
+from tuneline.registry.files import locked, read_json, remove_folder, try_lock, write_json
 from tuneline.registry.models import ModelVersion
 from tuneline.registry.processes import POLL_SECONDS, ProcessIdentity
 
@@ -24,6 +26,8 @@ SERVER = ("python", "-m", "tuneline.serving.server")
 IDLE_TIMEOUT_SECONDS = 1800
 HEALTH_ROUTE = "/health"
 GRACE_SECONDS = 10.0
+UNDEPLOYED = "undeployed"
+"""Name of the mark."""
 
 State = Literal["STARTING", "RUNNING", "STOPPED"]
 
@@ -71,6 +75,8 @@ class Endpoint:
     deployment: Deployment
     report: ServerReport | None
     is_alive: bool
+    is_wanted: bool
+    """Whether nobody has undeployed it."""
     log: Path
 
     @property
@@ -107,23 +113,43 @@ class Endpoint:
 def deployment_of(model: ModelVersion, *, idle_timeout_seconds: int = IDLE_TIMEOUT_SECONDS) -> Deployment:
     """The deployment of a registered model version. Each version has one endpoint, so that deploying twice makes no second one."""
     endpoint_id = resource_id(model.resource_name)
-    resource_name = f"projects/{model.registration.project}/locations/{model.registration.location}/endpoints/{endpoint_id}"
+    return deployment(
+        endpoint_id=endpoint_id,
+        endpoint_resource_name=f"projects/{model.registration.project}/locations/{model.registration.location}/endpoints/{endpoint_id}",
+        display_name=model.registration.display_name,
+        model_resource_name=model.resource_name,
+        model_path=model.artifact_folder,
+        idle_timeout_seconds=idle_timeout_seconds,
+    )
+
+
+def deployment(
+    *,
+    endpoint_id: str,
+    endpoint_resource_name: str,
+    display_name: str,
+    model_resource_name: str,
+    model_path: Path,
+    idle_timeout_seconds: int = IDLE_TIMEOUT_SECONDS,
+) -> Deployment:
+    """The deployment of a model's folder. `endpoint_id` names the server; several of them may be behind one `endpoint_resource_name`."""
     flags = {
-        "--model-path": str(model.artifact_folder),
+        "--model-path": str(model_path),
         "--port": "0",  # several endpoints live on one machine
         "--endpoint-id": endpoint_id,
-        "--endpoint-resource-name": resource_name,
-        "--model-resource-name": model.resource_name,
-        "--display-name": model.registration.display_name,
+        "--endpoint-resource-name": endpoint_resource_name,
+        "--model-resource-name": model_resource_name,
+        "--display-name": display_name,
         "--idle-timeout": str(idle_timeout_seconds),
     }
     return Deployment(
-        endpoint_resource_name=resource_name,
+        endpoint_resource_name=endpoint_resource_name,
         endpoint_id=endpoint_id,
-        display_name=model.registration.display_name,
-        model_resource_name=model.resource_name,
-        model_path=str(model.artifact_folder),
-        command=[*SERVER, *(word for pair in flags.items() for word in pair)],
+        display_name=display_name,
+        model_resource_name=model_resource_name,
+        model_path=str(model_path),
+        # A name may begin with a dash; it must not be read as a flag.
+        command=[*SERVER, *(word for name, value in flags.items() for word in ([f"{name}={value}"] if value.startswith("-") else [name, value]))],
         idle_timeout_seconds=idle_timeout_seconds,
     )
 
@@ -136,19 +162,44 @@ def start(record: Mapping[str, object], *, timeout_seconds: float = 600) -> Endp
         known = _read(folder)
         if known and known.is_alive:
             return _wait_until_healthy(folder, known.deployment, None, timeout_seconds)
+        (folder / UNDEPLOYED).unlink(missing_ok=True)
         write_json(folder / "deployment.json", asdict(deployment))
-        process = _spawn(deployment, folder)
-        try:
-            return _wait_until_healthy(folder, deployment, process, timeout_seconds)
-        except BaseException:  # also when the user stops waiting: nothing is left behind
-            started = ProcessIdentity.of(process.pid)
-            if started:
-                started.stop(grace_seconds=GRACE_SECONDS)
-            raise
+        return _start(folder, deployment, timeout_seconds)
+
+
+def restart(endpoint_id: str, *, timeout_seconds: float = 600) -> Endpoint:
+    """Bring back a server that ended by itself; one that runs is left alone. Raises NotFoundError when it was undeployed meanwhile."""
+    folder = _folder(endpoint_id)
+    if _read(folder) is None:
+        raise _gone(endpoint_id)
+    with locked(folder / "start.lock"):
+        known = _read(folder)
+        if known is None or not known.is_wanted:
+            raise _gone(endpoint_id)
+        if known.is_alive:
+            return _wait_until_healthy(folder, known.deployment, None, timeout_seconds)
+        return _start(folder, known.deployment, timeout_seconds)
+
+
+def _gone(endpoint_id: str) -> NotFoundError:
+    return NotFoundError(f"endpoint {endpoint_id} is not deployed on this machine.", next_action="Deploy its model again.")
+
+
+def _start(folder: Path, deployment: Deployment, timeout_seconds: float) -> Endpoint:
+    process = _spawn(deployment, folder)
+    try:
+        return _wait_until_healthy(folder, deployment, process, timeout_seconds)
+    except BaseException:  # also when the user stops waiting: nothing is left behind
+        started = ProcessIdentity.of(process.pid)
+        if started:
+            started.stop(grace_seconds=GRACE_SECONDS)
+        raise
 
 
 def undeploy(endpoint: Endpoint) -> bool:
     """Stop the endpoint's server, for good when it does not end by itself. Whether one ran."""
+    with contextlib.suppress(FileNotFoundError):  # forgotten meanwhile
+        (_folder(endpoint.deployment.endpoint_id) / UNDEPLOYED).touch()
     report = endpoint.report
     if report is None or SERVER[-1] not in report.process.command:
         return False
@@ -157,6 +208,22 @@ def undeploy(endpoint: Endpoint) -> bool:
     if has_run and now and now.report == report:  # it had no time to say so itself
         report_server(endpoint.deployment.endpoint_id, replace(report, state="STOPPED", reason="undeployed"))
     return has_run
+
+
+def remove(endpoint: Endpoint) -> None:
+    """Stop the endpoint's server and forget the endpoint, also one that is just being started."""
+    folder = _folder(endpoint.deployment.endpoint_id)
+    undeploy(endpoint)
+    with locked(folder / "start.lock"):
+        now = _read(folder)
+        if now is not None:
+            undeploy(now)
+        remove_folder(folder)
+
+
+def get(endpoint_id: str) -> Endpoint | None:
+    """The endpoint with this id, or nothing."""
+    return _read(_folder(endpoint_id))
 
 
 def list_endpoints() -> list[Endpoint]:
@@ -201,7 +268,7 @@ def _with_report(folder: Path, deployment: Deployment) -> Endpoint:
     values = read_json(folder / "server.json")
     report = ServerReport(**{**values, "process": ProcessIdentity(**values["process"])}) if values else None
     is_alive = report is not None and report.state != "STOPPED" and report.process.is_alive()
-    return Endpoint(deployment=deployment, report=report, is_alive=is_alive, log=folder / "server.log")
+    return Endpoint(deployment=deployment, report=report, is_alive=is_alive, is_wanted=not (folder / UNDEPLOYED).exists(), log=folder / "server.log")
 
 
 def _spawn(deployment: Deployment, folder: Path) -> "subprocess.Popen[bytes]":

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
@@ -87,9 +87,20 @@ def committed_files(checkpoint: Path) -> dict[str, FileHash]:
     return files
 
 
+def hashed_files(folder: Path, patterns: Sequence[str]) -> dict[str, FileHash]:
+    """The files of a folder that has no commit marker, as they are now; those of its own level whose names match."""
+    found = {}
+    for path in sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}):
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        found[path.name] = FileHash(sha256=digest, bytes=path.stat().st_size)
+    return found
+
+
 def copy_verified(source: Path, target: Path, files: Mapping[str, FileHash]) -> None:
     """Copy `files`, each with the content that its hash promises. Never links: two names of one file share later damage."""
     problems = []
+    target.mkdir(parents=True, exist_ok=True)
     for name, expected in files.items():
         destination = target / name
         destination.parent.mkdir(parents=True, exist_ok=True)

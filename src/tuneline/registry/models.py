@@ -1,15 +1,17 @@
-"""Tuned models, registered as files: `models/<model id>/versions/<n>/{record.json, files/...}`.
+"""Models, registered as files: `models/<folder id>/versions/<n>/{record.json, files/...}`. Those that jobs tuned, and those that were uploaded.
 
-A version appears by one rename and never changes afterwards. The same checkpoint of the same pipeline job makes one version,
-however often and from however many processes it is registered; the same display name, project and region make versions of one model.
+A version appears by one rename, never changes afterwards and goes away by one rename; its number is never given to another. The same
+checkpoint of the same pipeline job makes one version, however often and from however many processes it is registered; the same display name,
+project and region make versions of one model. An upload has a model id of its own, and makes a version each time.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from tuneline.errors import InfrastructureError, NotFoundError, did_you_mean
+from tuneline.errors import InfrastructureError, ModelError, NotFoundError, did_you_mean
 from tuneline.registry import home, resource_id
 from tuneline.registry.files import COMMIT, FileHash, committed_files, copy_verified, flush_folder, locked, read_json, remove_folder, verify, write_json
 
@@ -18,23 +20,37 @@ TUNE_TYPE_LABEL = "tune-type"
 RUN_LABEL = "tuneline-run"
 RECORD = "record.json"
 INCOMING = ".incoming"
+OUTGOING = ".outgoing"
+REMOVED = ".removed"
+"""Suffix of the empty file that keeps the number of a version that was there."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registration:
-    """What a pipeline job says about the model that it registers."""
+    """What a pipeline job, or an upload, says about the model that it registers."""
 
     project: str
     location: str
     display_name: str
-    pipeline_job_name: str
-    base_model: str
-    """Reference in the model catalogue, as asked for."""
+    pipeline_job_name: str = ""
+    """Empty for an upload."""
+    base_model: str = ""
+    """Reference in the model catalogue, as asked for; empty for an upload."""
     stands_in: str = ""
     """Reference of the model that was tuned in its place, if another was."""
     step: int = 0
     """Training step of the checkpoint."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    model_id: str = ""
+    """Of an upload. A tuned model's follows from its names."""
+    resource: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the Vertex model that were given: labels, and those of an upload."""
+
+    @property
+    def folder_id(self) -> str:
+        """Name of the model's folder; unlike a model id, it is one for all projects and regions."""
+        names = ("models", self.model_id) if self.model_id else (self.display_name,)
+        return resource_id(self.project, self.location, *names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +78,25 @@ class ModelVersion:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Labels by which the Google SDKs find tuned models, and the run's own."""
+        """Labels by which the Google SDKs find tuned models, the run's own, and those that came with an upload."""
         reference, run = self.registration.base_model, self.registration.pipeline_job_name
-        return {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft", RUN_LABEL: label(run)}
+        tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
+        return {**tuned, **({RUN_LABEL: label(run)} if run else {}), **self.registration.resource.get("labels", {})}
 
     @property
     def artifact_folder(self) -> Path:
         """The model's files, ready to be loaded."""
         return self.folder / "files"
 
+    @property
+    def is_servable(self) -> bool:
+        """Whether there are files to serve. Of an upload that is no model's folder, there is only the record."""
+        return bool(self.files)
+
     def verify(self) -> None:
-        """Refuse, by name, files that are damaged."""
+        """Refuse, by name, files that are damaged, and a model that has none."""
+        if not self.is_servable:
+            raise ModelError(f"{self.resource_name} has no files on this machine.", next_action="Upload the folder of a model as its artifactUri.")
         verify(self.artifact_folder, self.files)
 
     def to_json(self) -> dict[str, object]:
@@ -99,23 +123,42 @@ def label(text: str) -> str:
     return "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in text.lower())[:63]
 
 
-def register(checkpoint: Path, registration: Registration) -> ModelVersion:
-    """Copy the checkpoint into the registry, every file checked against its hash; the version that this pipeline job has made."""
-    model = _models() / resource_id(registration.project, registration.location, registration.display_name)
+def register(checkpoint: Path, registration: Registration, files: Mapping[str, FileHash] | None = None) -> ModelVersion:
+    """Copy the checkpoint into the registry, every file checked against its hash; the version that this pipeline job has made.
+
+    `files` are those of a folder that has no commit marker; none at all for a model that is only recorded.
+    """
+    model = _models() / registration.folder_id
     try:
         with locked(model / ".lock"):
-            versions, files = _versions(model), committed_files(checkpoint)
+            versions, files = _versions(model), committed_files(checkpoint) if files is None else files
             for known in versions:
                 # A run's name may be used again elsewhere, so the bytes have to agree, too.
-                if known.registration.pipeline_job_name == registration.pipeline_job_name and known.files == files:
+                if registration.pipeline_job_name and known.registration.pipeline_job_name == registration.pipeline_job_name and known.files == files:
                     known.verify()
                     return known
-            number = max((known.version for known in versions), default=0) + 1
-            _copy(checkpoint, files, registration, model / "versions", number)
+            _copy(checkpoint, files, registration, model / "versions", _next_number(model))
             return _versions(model)[-1]
     except OSError as error:
         advice = "Make room on the disk, or set TUNELINE_HOME to a folder that can be written."
         raise InfrastructureError(f"{error.filename or model}: {error.strerror}; the model is not registered.", next_action=advice) from error
+
+
+def remove(version: ModelVersion) -> None:
+    """Forget a version and delete its files. Its number stays taken."""
+    model = version.folder.parent.parent
+    with locked(model / ".lock"):
+        outgoing = version.folder.with_name(OUTGOING)
+        remove_folder(outgoing)
+        version.folder.with_name(f"{version.version}{REMOVED}").touch()
+        if version.folder.exists():
+            version.folder.rename(outgoing)
+        remove_folder(outgoing)
+
+
+def state() -> tuple[tuple[str, int], ...]:
+    """Something that changes whenever a version comes or goes, and costs less than to read them all."""
+    return tuple(sorted((folder.parent.name, folder.stat().st_mtime_ns) for folder in _models().glob("*/versions")))
 
 
 def list_versions(labels: Mapping[str, str] | None = None) -> list[ModelVersion]:
@@ -156,14 +199,20 @@ def _copy(checkpoint: Path, files: Mapping[str, FileHash], registration: Registr
     write_json(incoming / "files" / COMMIT, {"step": registration.step, "files": hashes, "state": {}})
     create_time = datetime.now(UTC).isoformat(timespec="microseconds")
     write_json(incoming / RECORD, {**asdict(registration), "create_time": create_time, "files": hashes})
+    (incoming / RECORD).chmod(0o600)  # an uploaded container's environment may hold a secret
     incoming.rename(versions / str(number))
     flush_folder(versions)
 
 
 def _versions(model: Path) -> list[ModelVersion]:
     """The versions of one model, oldest first."""
-    folders = sorted((folder for folder in (model / "versions").glob("[0-9]*")), key=lambda folder: int(folder.name))
+    folders = sorted((folder for folder in (model / "versions").glob("[0-9]*") if folder.name.isdecimal()), key=lambda folder: int(folder.name))
     return [_read(folder, is_default=folder == folders[-1]) for folder in folders]
+
+
+def _next_number(model: Path) -> int:
+    """One more than any version has, or had."""
+    return max((int(path.name.removesuffix(REMOVED)) for path in (model / "versions").glob("[0-9]*")), default=0) + 1
 
 
 def _read(folder: Path, *, is_default: bool) -> ModelVersion:
@@ -175,7 +224,7 @@ def _read(folder: Path, *, is_default: bool) -> ModelVersion:
         raise InfrastructureError(f"{folder / RECORD}: {error}; the record is damaged or was written by another version.") from error
     return ModelVersion(
         registration=registration,
-        model_id=folder.parent.parent.name,
+        model_id=registration.model_id or folder.parent.parent.name,
         version=int(folder.name),
         is_default=is_default,
         create_time=str(create_time),

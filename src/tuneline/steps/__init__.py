@@ -19,6 +19,8 @@ from typing import NoReturn
 from tuneline.errors import Interrupted, TunelineError
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+RUN_LABELS = "VERTEX_AI_PIPELINES_RUN_LABELS"
+"""Environment variable in which Vertex hands a pipeline job's labels to its tasks, as a JSON object."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,12 @@ def artifact_uri(path: Path) -> str:
         if text.startswith(mount):
             return scheme + text.removeprefix(mount)
     return text
+
+
+def labelled_by_run() -> dict[str, object]:
+    """What a model that this run registers has from the run's labels; nothing without any."""
+    labels = json.loads(os.environ.get(RUN_LABELS) or "{}")
+    return {"labels": labels} if labels else {}
 
 
 def write_outputs(executor_output: Path, *, artifacts: Mapping[str, OutputArtifact] | None = None, parameters: Mapping[Path, str] | None = None) -> None:

@@ -12,7 +12,7 @@ from tuneline.interface import parse
 from tuneline.parameters import UploadModel
 from tuneline.registry.models import Registration, register
 from tuneline.resolution import Resolved
-from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +40,12 @@ def main(argv: Sequence[str]) -> None:
             raise ParameterError("upload_model: uploading to Vertex is not built yet.", next_action="Set upload_model to false; the checkpoint is kept.")
         if parameters.encryption_spec_key_name:
             logging.warning("encryption_spec_key_name has no effect on a model that is registered on this machine")
-        step = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"]
+        step, base = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"], resolved.base_model
         measured = [candidate for candidate in Evaluation.read(files.evaluation).candidates if candidate.step == step]
         metrics = {name: value for candidate in measured for name, value in candidate.to_mapping().items() if name != "step"}
         registration = Registration(
             project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
-            pipeline_job_name=files.pipeline_job_name, base_model=resolved.base_model.reference, stands_in=resolved.base_model.stands_in,
+            pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, resource=labelled_by_run(),
         )  # fmt: skip
         version = register(files.model, registration)
         logging.info("registered model=%s folder=%s", version.resource_name, version.folder)

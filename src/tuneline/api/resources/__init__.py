@@ -4,7 +4,35 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from tuneline.api.resources import pipeline_jobs, schedules, tensorboards
+from tuneline.api.resources import (
+    endpoints,
+    generate_content,
+    model_garden,
+    models,
+    openai,
+    pipeline_jobs,
+    predictions,
+    publishers,
+    schedules,
+    streaming_predictions,
+    tensorboards,
+    token_counts,
+    tuning_jobs,
+)
 from tuneline.api.service import Service
 
-ROUTERS: tuple[Callable[[Service, str], APIRouter], ...] = (pipeline_jobs.create_router, schedules.create_router, tensorboards.create_router)
+ROUTERS: tuple[Callable[[Service, str], APIRouter], ...] = (
+    pipeline_jobs.create_router,
+    schedules.create_router,
+    tensorboards.create_router,
+    tuning_jobs.create_router,
+    models.create_router,
+    endpoints.create_router,
+    predictions.create_router,
+    streaming_predictions.create_router,
+    generate_content.create_router,
+    token_counts.create_router,
+    openai.create_router,
+    publishers.create_router,
+    model_garden.create_router,
+)
