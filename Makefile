@@ -5,12 +5,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STEPS ?= 60
 EXAMPLES := examples/stdlib-code
-SOURCES := src components pipelines tests pretraining benchmarks scripts
+SOURCES := src components pipelines images tests pretraining benchmarks scripts tests/containers/engine
 
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # torch comes first and by its own command: left to a dependency, pip would take gigabytes of CUDA.
 $(VENV)/torch: constraints.txt
@@ -23,7 +23,7 @@ $(VENV)/tune: $(VENV)/torch pyproject.toml
 	@touch $@
 
 $(VENV)/dev: $(VENV)/tune
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve,kfp,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve,gcs,kfp,dev]'
 	@touch $@
 
 install: $(VENV)/dev ## set up .venv with everything
@@ -38,10 +38,22 @@ tune: $(VENV)/tune ## the main job: tune, evaluate, select, register, deploy and
 test: $(VENV)/dev ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
+images: $(VENV)/dev ## build the container images; BASE_IMAGE= and ARGS= say how
+	$(BIN)/python -m images.build $(ARGS)
+
+locks: $(VENV)/dev ## write the images' locks anew (UV_FIND_LINKS= or UV_EXTRA_INDEX_URL= offers torch without CUDA)
+	$(BIN)/python -m images.locks $(ARGS)
+
+audit: $(VENV)/dev ## known vulnerabilities in the images' locks; needs the network
+	$(BIN)/python -m images.audit $(ARGS)
+
+container-test: $(VENV)/dev ## build the images and run the templates in them (docker, or root and apt-get)
+	tests/containers/run
+
 check: $(VENV)/dev ## style, types, import floors, generated files
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy src components pipelines
+	$(BIN)/mypy src components pipelines images
 	$(BIN)/lint-imports
 	$(BIN)/python -m pipelines.compile --check
 
@@ -51,4 +63,4 @@ compile: $(VENV)/dev ## write compiled/ anew
 wheel: $(VENV)/dev ## build dist/*.whl with the templates and the base model inside
 	$(BIN)/python -m build --wheel --outdir dist
 
-.PHONY: help install tune test check compile wheel
+.PHONY: help install tune test images locks audit container-test check compile wheel
