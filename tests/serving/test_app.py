@@ -55,7 +55,7 @@ def test_work_that_ends_is_answered_whether_it_succeeds_or_not() -> None:
 
 
 def service() -> Service:
-    return Service(endpoint_id="77", model_resource_name="projects/p/locations/local/models/5@1", display_name="demo")
+    return Service(endpoint_id="77", deployed_model_id="8", model_resource_name="projects/p/locations/local/models/5@1", display_name="demo")
 
 
 def test_nobody_is_idle_while_somebody_is_served() -> None:
@@ -75,4 +75,4 @@ def test_until_the_model_is_loaded_it_is_not_healthy() -> None:
 
 def test_a_service_is_known_by_all_its_names() -> None:
     assert service().model_names == ["demo", "projects/p/locations/local/models/5@1", "77"]
-    assert Service(endpoint_id="", model_resource_name="", display_name="").model_names == ["model"]
+    assert Service(endpoint_id="", deployed_model_id="", model_resource_name="", display_name="").model_names == ["model"]

@@ -1,8 +1,5 @@
-import random
-import threading
-import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -10,9 +7,10 @@ import torch
 from transformers import Gemma3TextConfig, MistralConfig, PreTrainedModel, Qwen3Config
 
 from tests.modeling.tiny_model import llama_configuration, random_model
+from tests.serving.answers import Answer, alone, ask, prompts
 from tuneline.errors import InfrastructureError
 from tuneline.serving import batching
-from tuneline.serving.batching import Batcher, End, capacity_tokens, processor_arguments
+from tuneline.serving.batching import Batcher, capacity_tokens, processor_arguments
 from tuneline.serving.prompts import Sampling
 
 NO_END = frozenset[int]()
@@ -30,29 +28,6 @@ CONFIGURATIONS = {
     "qwen3": Qwen3Config(**SHAPE, head_dim=16),
     "gemma3": Gemma3TextConfig(**SHAPE | MIXED),
 }
-
-
-class Answer:
-    """What one generation delivers."""
-
-    def __init__(self) -> None:
-        self.tokens: list[int] = []
-        self.end: End | None = None
-        self.has_begun = threading.Event()
-        self.has_ended = threading.Event()
-
-    def deliver(self, token: int | None, end: End | None) -> None:
-        assert not self.has_ended.is_set()
-        self.tokens += [] if token is None else [token]
-        self.ended_at = time.monotonic()
-        self.end = end
-        self.has_begun.set()
-        if end is not None:
-            self.has_ended.set()
-
-    def wait(self) -> list[int]:
-        assert self.has_ended.wait(60)
-        return self.tokens
 
 
 class Started:
@@ -80,31 +55,11 @@ def model() -> PreTrainedModel:
     return random_model(CONFIGURATIONS["llama"], packed=False)
 
 
-def ask(batcher: Batcher, prompt: Sequence[int], max_tokens: int, sampling: Sampling = Sampling()) -> Answer:
-    answer = Answer()
-    batcher.submit(prompt, max_tokens, sampling, answer.deliver)
-    return answer
-
-
-def alone(model: PreTrainedModel, prompt: Sequence[int], max_tokens: int) -> list[int]:
-    """The greedy answer as transformers gives it. Not while a batcher runs: it owns the model."""
-    ids = torch.tensor([prompt])
-    assert model.config._attn_implementation == "eager"
-    model.generation_config.eos_token_id = None
-    out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False, pad_token_id=2)
-    tokens: list[int] = out[0, len(prompt) :].tolist()
-    return tokens
-
-
-def prompts(number: int, seed: int = 0) -> list[list[int]]:
-    draw = random.Random(seed)
-    return [[draw.randrange(7, 263) for _ in range(draw.randrange(1, 50))] for _ in range(number)]
-
-
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 @pytest.mark.parametrize("capacity", [2048, 200])
 def test_everybody_gets_the_answer_that_they_would_get_alone(name: str, capacity: int, start: Started) -> None:
     model = random_model(CONFIGURATIONS[name], packed=False)
+    assert model.config._attn_implementation == "eager"
     lengths = [1, 2, 24, 9, 24, 3, 17, 24] * 2
     expected = [alone(model, prompt, length) for prompt, length in zip(prompts(16), lengths, strict=True)]
     assert len({token for tokens in expected for token in tokens}) > 20  # else equality would say little

@@ -57,25 +57,9 @@ def test_a_prompt_instance_may_bring_its_own_sampling() -> None:
     assert (second.form, second.prompt.sampling) == ("prompt", Sampling(max_tokens=9, temperature=0.5))
 
 
-@pytest.mark.parametrize("temperature", [{}, {"temperature": 0}])
-def test_a_seed_is_accepted_where_nothing_is_drawn(temperature: dict[str, object]) -> None:
-    assert one({"content": "a"}, {"seed": 3.0} | temperature).sampling.temperature == 0
-
-
-@pytest.mark.parametrize(
-    ("instance", "parameters", "where"),
-    [
-        ({"content": "a"}, {"seed": 3, "temperature": 0.5}, "parameters.seed"),
-        ({"prompt": "a", "seed": 3, "temperature": 0.5}, {}, "instances[0].seed"),
-        ({"prompt": "a", "seed": 0}, {"temperature": 0.5}, "instances[0].seed"),
-        ({"prompt": "a", "temperature": 0.5}, {"seed": 3}, "instances[0].seed"),
-    ],
-)
-def test_a_seed_is_refused_where_something_is_drawn(instance: object, parameters: object, where: str) -> None:
-    with pytest.raises(UserError) as caught:
-        one(instance, parameters)
-    assert [message.split(": ")[0] for message in str(caught.value).splitlines()] == [where]
-    assert "not supported with a temperature above 0" in str(caught.value)
+def test_a_seed_is_passed_on_and_an_instances_own_goes_first() -> None:
+    assert one({"content": "a"}, {"seed": 3.0, "temperature": 0.5}).sampling == Sampling(seed=3, temperature=0.5)
+    assert one({"prompt": "a", "seed": 4}, {"seed": 3}).sampling.seed == 4
 
 
 EXACTLY_ONE = "expected exactly one of prefix, content, messages, prompt."

@@ -1,7 +1,5 @@
 import http.client
 import json
-import os
-import signal
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,11 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.serving.conftest import serving, wait_for
 from tuneline.data.conversation import Turn
 from tuneline.data.tokens import load_tokenizer
 from tuneline.registry.client import request
-from tuneline.serving.app import MAX_BODY_BYTES
+from tuneline.serving.server_options import MAX_BODY_BYTES
 
 PROMPTS = ["def f(", "a", "What does this do?\nfor x in y: print(x)", "é日本", "<|end_of_turn|>", "x" * 100, "b", "c"]
 
@@ -176,29 +173,17 @@ def test_unknown_routes_and_methods_have_the_same_error_form(url: str) -> None:
         assert (status, json.loads(text)["error"]["code"]) == (code, code)
 
 
-def test_what_vertex_gives_a_container_is_honoured_and_a_term_signal_ends_it_cleanly(model_folder: Path) -> None:
-    environment = {"AIP_HTTP_PORT": "0", "AIP_HEALTH_ROUTE": "/alive", "AIP_PREDICT_ROUTE": "/v1/answer", "AIP_STORAGE_URI": str(model_folder)}
-    with serving(**environment) as (process, url):
-        status, _ = request(url, "/alive", timeout_seconds=60)
-        assert status in (200, 503)
-        assert post(url, "/v1/answer", {"instances": [{"content": "a"}]})[0] in (200, 503)
-        wait_for(process, "state=RUNNING")
-        assert request(url, "/alive", timeout_seconds=60)[0] == 200
-        assert post(url, "/v1/answer", {"instances": [{"content": "a"}], "parameters": {"maxOutputTokens": 2}})[0] == 200
-        memory = next(line for line in Path(f"/proc/{process.pid}/status").read_text().splitlines() if line.startswith("VmRSS"))
-        assert int(memory.split()[1]) < 1_000_000
-        os.kill(process.pid, signal.SIGTERM)
-        assert process.wait(60) == 0
+def test_a_seed_repeats_an_answer_where_the_engine_has_seeds(url: str, engine_name: str) -> None:
+    def answers(seed: int) -> Any:
+        body = {"instances": [{"content": "a"}], "parameters": {"temperature": 1.5, "candidateCount": 3, "maxOutputTokens": 8, "seed": seed}}
+        return post(url, "/predict", body)
 
-
-def test_a_model_that_is_damaged_is_not_served(model_folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_bytes((model_folder / "config.json").read_bytes())
-    (tmp_path / "COMMIT.json").write_text('{"step": 1, "files": {"config.json": {"sha256": "0", "bytes": 1}}, "state": {}}')
-    with serving("--model-path", str(tmp_path), "--port", "0") as (process, _):
-        assert "config.json" in wait_for(process, "ERROR")
-        assert process.wait(60) == 1
-
-
-def test_a_server_without_a_model_says_which_flag_is_missing() -> None:
-    with pytest.raises(AssertionError, match="--model-path is missing, and AIP_STORAGE_URI is not set"), serving():
-        pass
+    status, response = answers(5)
+    if engine_name == "transformers":
+        assert (status, response["error"]["message"].split(":")[0]) == (400, "instances[0]")
+        assert "a seed is not supported with a temperature above 0" in response["error"]["message"]
+        return
+    assert status == 200
+    assert answers(5)[1]["predictions"] == response["predictions"]
+    assert answers(50)[1]["predictions"] != response["predictions"]
+    assert len({prediction["content"] for prediction in response["predictions"]}) == 3  # though they have one seed

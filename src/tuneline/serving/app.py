@@ -16,8 +16,6 @@ from tuneline.serving import openai_protocol, protocol
 from tuneline.serving.openai_protocol import CompletionRequest, Kind
 from tuneline.serving.service import Service, new_id
 
-MAX_BODY_BYTES = 1_500_000
-"""As on Vertex."""
 STATUS = {
     400: "INVALID_ARGUMENT",
     403: "PERMISSION_DENIED",
@@ -31,7 +29,7 @@ STATUS = {
 T = TypeVar("T")
 
 
-def create_app(service: Service, *, hosts: Collection[str] | None, predict_route: str, health_route: str) -> FastAPI:
+def create_app(service: Service, *, hosts: Collection[str] | None, predict_route: str, health_route: str, max_body_bytes: int) -> FastAPI:
     """The application. `hosts` are the names by which it may be called; with None any."""
     app = FastAPI(openapi_url=None)
     app.add_middleware(HostCheck, hosts=hosts)
@@ -42,14 +40,14 @@ def create_app(service: Service, *, hosts: Collection[str] | None, predict_route
         return JSONResponse({"status": "SERVING"})
 
     async def predict(request: Request) -> Response:
-        body = await read_body(request)
+        body = await read_body(request, max_body_bytes)
         carried = protocol.chat_request(body)
         if carried is not None:
             answer = await complete(request, openai_protocol.parse(carried[0], "chat.completion", service.model_names))
             return JSONResponse({"predictions": answer} if carried[1] else answer)
         instances = protocol.parse(body)
         answers = await until_disconnected(request, service.answer([instance.prompt for instance in instances]))
-        names = {"deployedModelId": service.endpoint_id, "model": service.model_resource_name, "modelDisplayName": service.display_name}
+        names = {"deployedModelId": service.deployed_model_id, "model": service.model_resource_name, "modelDisplayName": service.display_name}
         return JSONResponse(protocol.response(instances, answers) | names)
 
     async def predict_by_name(request: Request, endpoint: str) -> Response:
@@ -67,7 +65,7 @@ def create_app(service: Service, *, hosts: Collection[str] | None, predict_route
         return JSONResponse({"object": "list", "data": [{"id": name, "object": "model", "owned_by": "tuneline"} for name in service.model_names]})
 
     async def respond(request: Request, kind: Kind) -> Response:
-        asked = openai_protocol.parse(await read_body(request), kind, service.model_names)
+        asked = openai_protocol.parse(await read_body(request, max_body_bytes), kind, service.model_names)
         if not asked.stream:
             return JSONResponse(await complete(request, asked))
         groups = await service.prepare(asked.prompts)
@@ -113,13 +111,13 @@ class HostCheck:
         await self._app(scope, receive, send)
 
 
-async def read_body(request: Request) -> object:
+async def read_body(request: Request, max_bytes: int) -> object:
     """The JSON body, refused as soon as it is too long."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise Refusal(413, f"body: longer than {MAX_BODY_BYTES} bytes.")
+        if len(body) > max_bytes:
+            raise Refusal(413, f"body: longer than {max_bytes} bytes.")
     try:
         value: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -7,58 +7,34 @@ import itertools
 import secrets
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
 
 from transformers import ContinuousBatchingConfig, GenerationConfig, PreTrainedModel
 from transformers.generation.continuous_batching import ContinuousBatchingManager
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
 from tuneline.errors import InfrastructureError
+from tuneline.serving.engine import COLDEST, MAX_WAITING, NOT_RUNNING, STOP_SECONDS, TOO_MANY, Deliver, Generation
 from tuneline.serving.prompts import Sampling
 
 MAX_RUNNING = 32
-MAX_WAITING = 1024
 BATCH_TOKENS = 256
 """Of one forward pass. A longer prompt is read in several, so that nobody who is being answered feels a pause."""
 PAGE_TOKENS = 32
 SPARE_PAGES = 16
 """Models that mix sliding and full attention lose some where the two kinds meet."""
-COLDEST = 1e-4
-"""Temperatures below it are greedy: logits divided by them would overflow."""
-STOP_SECONDS = 5
 CHECK_SECONDS = 0.2
 """How often it is looked whether the generation thread still runs when it delivers nothing."""
-
-End = Literal["stop", "length", "failed"]
-Deliver = Callable[[int | None, End | None], None]
-"""Receives each token, and the end with the last one."""
-
-
-@dataclass(eq=False, kw_only=True)
-class Generation:
-    """One answer in the making."""
-
-    request_id: str
-    prompt: Sequence[int]
-    max_tokens: int
-    sampling: Sampling
-    deliver: Deliver
-    num_delivered: int = 0
-
-    @property
-    def num_pages(self) -> int:
-        """Pages that the longest possible answer takes; a sliding window may touch one more."""
-        return -(-(len(self.prompt) + self.max_tokens) // PAGE_TOKENS) + 1
 
 
 class Batcher:
     """A model, the manager whose thread runs it, and a thread that hands out the tokens."""
 
+    takes_seeds = False
+
     def __init__(self, model: PreTrainedModel, *, end_ids: frozenset[int], capacity_tokens: int) -> None:
         self._end_ids = end_ids
-        self._vocabulary = int(model.config.get_text_config().vocab_size)
+        self.vocabulary_size = int(model.config.get_text_config().vocab_size)
         self._free_pages = -(-capacity_tokens // PAGE_TOKENS) + 1
         self._waiting: deque[Generation] = deque()
         self._running: dict[str, Generation] = {}
@@ -80,9 +56,9 @@ class Batcher:
         generation = Generation(request_id=str(next(self._ids)), prompt=prompt, max_tokens=max_tokens, sampling=sampling, deliver=deliver)
         with self._lock:
             if not self.is_healthy:
-                raise InfrastructureError("the server is stopping, or a generation step failed; see its log.")
+                raise InfrastructureError(NOT_RUNNING)
             if len(self._waiting) >= MAX_WAITING:
-                raise InfrastructureError(f"{MAX_WAITING} answers are already being waited for; try later.")
+                raise InfrastructureError(TOO_MANY)
             self._waiting.append(generation)
             self._admit()
         return generation
@@ -104,21 +80,21 @@ class Batcher:
 
     def _admit(self) -> None:
         """First come, first served, as long as everybody's longest possible answer fits the cache: the manager never has to take pages away."""
-        while self._waiting and self._waiting[0].num_pages <= self._free_pages:
+        while self._waiting and pages_of(self._waiting[0]) <= self._free_pages:
             generation = self._waiting.popleft()
-            self._free_pages -= generation.num_pages
+            self._free_pages -= pages_of(generation)
             self._running[generation.request_id] = generation
             self._manager.add_request(
                 list(generation.prompt),
                 request_id=generation.request_id,
                 max_new_tokens=generation.max_tokens,
                 streaming=True,
-                **processor_arguments(generation.sampling, self._vocabulary),
+                **processor_arguments(generation.sampling, self.vocabulary_size),
             )
 
     def _leave(self, generation: Generation) -> None:
         del self._running[generation.request_id]
-        self._free_pages += generation.num_pages
+        self._free_pages += pages_of(generation)
         self._admit()
 
     def _hand_out(self) -> None:
@@ -152,6 +128,11 @@ class Batcher:
         for num_left, token in zip(reversed(range(len(tokens))), tokens, strict=True):
             is_last = output.is_finished() and num_left == 0
             generation.deliver(token, None if not is_last else "stop" if token in self._end_ids else "length")
+
+
+def pages_of(generation: Generation) -> int:
+    """Pages that the longest possible answer takes; a sliding window may touch one more."""
+    return -(-(len(generation.prompt) + generation.max_tokens) // PAGE_TOKENS) + 1
 
 
 def processor_arguments(sampling: Sampling, vocabulary: int) -> dict[str, float | int]:

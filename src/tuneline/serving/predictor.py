@@ -1,27 +1,16 @@
 """A tuned model that answers: prompts become the very tokens that training made of them, answers become text."""
 
 import asyncio
-import json
 import threading
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-
-import torch
-from transformers import PreTrainedModel
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from tuneline.data.conversation import Turn
-from tuneline.data.tokens import ChatTokenizer, load_tokenizer
+from tuneline.data.tokens import ChatTokenizer
 from tuneline.errors import InfrastructureError, UserError
-from tuneline.modeling.loading import load_model
-from tuneline.serving.batching import MAX_RUNNING, Batcher, End, capacity_tokens
+from tuneline.serving.engine import End, Engine
 from tuneline.serving.prompts import DEFAULT_MAX_TOKENS, Completion, FinishReason, Prompt, Sampling
 from tuneline.serving.text_stream import TextStream
-
-CACHE_BYTES = 512 << 20
-"""Keys and values of all answers in the making, on a CPU. It bounds the context, too."""
-CACHE_SHARE = 0.5
-"""The same as a share of the GPU memory that the model leaves free."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +20,11 @@ class ReadyPrompt:
     ids: Sequence[int]
     max_tokens: int
     sampling: Sampling
+
+    def for_answer(self, index: int) -> "ReadyPrompt":
+        """The same for one of several answers: one seed must not make them all alike."""
+        seed = self.sampling.seed
+        return self if seed is None or index == 0 else replace(self, sampling=replace(self.sampling, seed=seed + index))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,30 +39,14 @@ class Piece:
 class Predictor:
     """Answers prompts, many at a time."""
 
-    def __init__(self, model: PreTrainedModel, tokenizer: ChatTokenizer, context_length: int) -> None:
-        capacity = min(capacity_tokens(model, _cache_bytes(model)), MAX_RUNNING * context_length)
-        self.context_length = min(context_length, capacity)
+    def __init__(self, engine: Engine, tokenizer: ChatTokenizer, context_length: int) -> None:
+        self.context_length = context_length
         self._tokenizer = tokenizer
-        self._batcher = Batcher(model, end_ids=tokenizer.end_of_turn_ids, capacity_tokens=capacity)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Predictor":
-        """The model in `folder`, after it has answered once: whoever asks next does not pay for what only the first answer needs."""
-        on_gpu = torch.cuda.is_available()
-        dtype, device = (torch.bfloat16, torch.device("cuda")) if on_gpu else (torch.float32, torch.device("cpu"))
-        tokenizer = load_tokenizer(folder)
-        model = load_model(folder, packed=False, dtype=dtype, device=device)
-        predictor = cls(model, tokenizer, _context_length(model, folder))
-        try:
-            predictor._warm_up()
-        except BaseException:
-            predictor.close()  # its threads would keep the process alive
-            raise
-        return predictor
+        self._engine = engine
 
     @property
     def is_healthy(self) -> bool:
-        return self._batcher.is_healthy
+        return self._engine.is_healthy
 
     def prepare(self, prompts: Sequence[Prompt]) -> list[ReadyPrompt]:
         """The prompts as tokens. Raises one `UserError` that names every prompt that does not fit."""
@@ -76,31 +54,41 @@ class Predictor:
         ready = []
         for prompt in prompts:
             ids = self._tokenizer.encode_prompt(prompt.turns)
-            room, asked = self.context_length - len(ids), prompt.sampling.max_tokens
-            if room < 1 or (asked or 1) > room:
-                wanted = f" and {asked} tokens of answer (max_tokens, maxOutputTokens) are asked for" if asked else ""
-                advice = f"ask for at most {room}" if room > 0 else "shorten the prompt"
-                problems.append(f"{prompt.where}: the prompt has {len(ids)} tokens{wanted}; the context holds {self.context_length}: {advice}.")
+            room = self.context_length - len(ids)
+            problems += (f"{prompt.where}: {problem}" for problem in self._problems(prompt.sampling, ids, room))
+            asked = prompt.sampling.max_tokens
             ready.append(ReadyPrompt(ids=ids, max_tokens=asked or min(DEFAULT_MAX_TOKENS, room), sampling=prompt.sampling))
         if problems:
             raise UserError(*problems)
         return ready
+
+    def _problems(self, sampling: Sampling, ids: Sequence[int], room: int) -> Iterator[str]:
+        asked = sampling.max_tokens
+        if room < 1 or (asked or 1) > room:
+            wanted = f" and {asked} tokens of answer (max_tokens, maxOutputTokens) are asked for" if asked else ""
+            advice = f"ask for at most {room}" if room > 0 else "shorten the prompt"
+            yield f"the prompt has {len(ids)} tokens{wanted}; the context holds {self.context_length}: {advice}."
+        # A token without an embedding is an error in the forward pass, which ends an engine for all.
+        if max(ids, default=0) >= self._engine.vocabulary_size:
+            yield f"the prompt has the token {max(ids)}; the model knows {self._engine.vocabulary_size} tokens. Leave out what its tokenizer has in addition."
+        if sampling.seed is not None and sampling.temperature > 0 and not self._engine.takes_seeds:
+            yield "a seed is not supported with a temperature above 0: all answers are drawn from one source. Temperature 0 repeats itself."
 
     async def stream(self, prompt: ReadyPrompt, *, in_pieces: bool = True) -> AsyncGenerator[Piece, None]:
         """The answer, in pieces as it grows or in one. Leaving early stops its making."""
         events: asyncio.Queue[tuple[int | None, End | None]] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         text = TextStream(self._tokenizer.decode, prompt.sampling.stop)
-        generation = self._batcher.submit(prompt.ids, prompt.max_tokens, prompt.sampling, lambda token, end: _pass_on(loop, events, token, end))
+        generation = self._engine.submit(prompt.ids, prompt.max_tokens, prompt.sampling, lambda token, end: _pass_on(loop, events, token, end))
         num_tokens = 0
         try:
             while True:
                 token, end = await events.get()
-                if token is None or end == "failed":
+                if end == "failed":
                     raise InfrastructureError("the answer was lost: the server is stopping or a generation step failed; see its log.")
-                num_tokens += 1
+                num_tokens += token is not None
                 piece = ""
-                if end != "stop":
+                if token is not None and end != "stop":
                     text.add(token)
                     # Decoding the growing text again for each token is only done for those who look at it.
                     piece = text.take() if in_pieces or prompt.sampling.stop else ""
@@ -112,7 +100,7 @@ class Predictor:
                 if piece:
                     yield Piece(text=piece, finish_reason=None, output_tokens=num_tokens)
         finally:
-            self._batcher.cancel(generation)
+            self._engine.cancel(generation)
 
     async def complete(self, prompt: ReadyPrompt) -> Completion:
         """The whole answer."""
@@ -126,9 +114,10 @@ class Predictor:
         )
 
     def close(self) -> None:
-        self._batcher.close()
+        self._engine.close()
 
-    def _warm_up(self) -> None:
+    def warm_up(self) -> None:
+        """Answer once: whoever asks next does not pay for what only the first answer needs."""
         [prompt] = self.prepare([Prompt(where="warm-up", turns=(Turn("user", "Hello"),), sampling=Sampling(max_tokens=2))])
         ended: list[End] = []
         has_ended = threading.Event()
@@ -138,25 +127,13 @@ class Predictor:
                 ended.append(end)
                 has_ended.set()
 
-        self._batcher.submit(prompt.ids, prompt.max_tokens, prompt.sampling, deliver)
+        self._engine.submit(prompt.ids, prompt.max_tokens, prompt.sampling, deliver)
         has_ended.wait()
         if ended == ["failed"]:
             raise InfrastructureError("the model loads but cannot generate; the log has the reason.")
 
 
 def _pass_on(loop: asyncio.AbstractEventLoop, events: "asyncio.Queue[tuple[int | None, End | None]]", token: int | None, end: End | None) -> None:
-    """From the batcher's thread to the event loop; a loop that has ended wants nothing any more."""
+    """From the engine's thread to the event loop; a loop that has ended wants nothing any more."""
     if not loop.is_closed():
         loop.call_soon_threadsafe(events.put_nowait, (token, end))
-
-
-def _context_length(model: PreTrainedModel, folder: Path) -> int:
-    """Positions that the model was made for; a tokenizer that knows a smaller number knows what it was trained with."""
-    positions = int(model.config.get_text_config().max_position_embeddings)
-    tokenizer_config = folder / "tokenizer_config.json"
-    limit = json.loads(tokenizer_config.read_text(encoding="utf-8")).get("model_max_length") if tokenizer_config.exists() else None
-    return min(positions, int(limit)) if limit else positions
-
-
-def _cache_bytes(model: PreTrainedModel) -> int:
-    return int(torch.cuda.mem_get_info()[0] * CACHE_SHARE) if model.device.type == "cuda" else CACHE_BYTES

@@ -21,7 +21,7 @@ class Sampling:
     top_k: int = 0
     """0: all tokens."""
     seed: int | None = None
-    """Of no effect: only greedy answers may have one."""
+    """Without effect on greedy answers. Not every engine takes one for others."""
     stop: tuple[str, ...] = ()
 
 

@@ -119,12 +119,9 @@ def read_sampling(fields: Fields, default: Sampling) -> Sampling:
     stop = fields.texts("stopSequences", "stop")
     if stop is not None and len(stop) > MAX_STOP_SEQUENCES:
         fields.report("stop", f"{len(stop)} stop sequences; expected at most {MAX_STOP_SEQUENCES}.")
-    temperature = fields.number("temperature", low=0, high=2, default=default.temperature)
-    if temperature > 0 and (seed if seed is not None else default.seed) is not None and (fields.has("seed") or fields.has("temperature")):
-        fields.report("seed", "not supported with a temperature above 0: all answers are drawn from one source. Temperature 0 repeats itself.")
     sampling = replace(
         default,
-        temperature=temperature,
+        temperature=fields.number("temperature", low=0, high=2, default=default.temperature),
         top_p=fields.number("topP", "top_p", low=1e-6, high=1, default=default.top_p),
     )
     given = {"max_tokens": max_tokens, "top_k": None if top_k is None else max(top_k, 0), "seed": seed, "stop": stop}

@@ -1,12 +1,14 @@
 """The endpoint as a process: `python -m tuneline.serving.server --model-path DIR --port 0`.
 
 Without flags it takes what Vertex gives a prediction container: AIP_HTTP_PORT, AIP_HEALTH_ROUTE, AIP_PREDICT_ROUTE, AIP_STORAGE_URI.
-It ends by SIGTERM, or by itself when nobody has asked it anything for the idle timeout.
+It ends by SIGTERM, by itself when nobody has asked it anything for the idle timeout, and with 13 when the model can answer no more.
 """
 
 import argparse
 import asyncio
+import concurrent.futures
 import logging
+import multiprocessing
 import os
 import signal
 import socket
@@ -14,23 +16,24 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tuneline.errors import InfrastructureError, TunelineError, UsageError
+from tuneline.errors import InfrastructureError, TunelineError
 from tuneline.registry import endpoints, home
-from tuneline.registry.endpoints import HEALTH_ROUTE, ServerReport, State
+from tuneline.registry.endpoints import ServerReport, State
 from tuneline.registry.processes import ProcessIdentity
+from tuneline.serving.container import settle
+from tuneline.serving.server_options import LOOPBACK, read_options
 
 if TYPE_CHECKING:
     from tuneline.serving.predictor import Predictor
 
 logger = logging.getLogger("tuneline.serving")
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
 GRACE_SECONDS = 5
-"""For answers in the making, when the server is told to stop."""
+"""For answers in the making, when the server is told to stop. The engine's own end comes on top."""
 CHECK_SECONDS = 0.25
-"""How often it looks whether it has been idle long enough."""
+"""How often it looks whether it has been idle long enough, and whether the engine is healthy."""
 
 
 def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -40,34 +43,19 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        _serve_endpoint(_read_options(argv, environment), stop)
+        _serve_endpoint(read_options(argv, environment), stop)
     except TunelineError as error:
         logger.error("%s %s", str(error).replace("\n", " "), error.next_action)
         return error.exit_code
+    except Exception:
+        logger.exception("a bug of ours")
+        return TunelineError.exit_code
     return 0
 
 
-def _read_options(argv: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m tuneline.serving.server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model-path", default=environment.get("AIP_STORAGE_URI", ""), help="folder or gs:// URI of the model (AIP_STORAGE_URI)")
-    parser.add_argument("--host", default=LOOPBACK[0], help="address to listen on; any but a loopback address opens the model to the network")
-    parser.add_argument("--port", type=int, default=int(environment.get("AIP_HTTP_PORT", "8080")), help="port to listen on; 0 takes a free one")
-    parser.add_argument("--health-route", default=environment.get("AIP_HEALTH_ROUTE", HEALTH_ROUTE))
-    parser.add_argument("--predict-route", default=environment.get("AIP_PREDICT_ROUTE", "/predict"))
-    parser.add_argument("--idle-timeout", type=float, default=0.0, help="seconds without a request after which the server ends; 0 for never")
-    parser.add_argument("--threads", type=int, default=max(1, (os.cpu_count() or 2) // 2), help="CPU threads")
-    parser.add_argument("--endpoint-id", default=environment.get("AIP_ENDPOINT_ID", ""), help="endpoint of this machine that is served")
-    parser.add_argument("--endpoint-resource-name", default="")
-    parser.add_argument("--model-resource-name", default="")
-    parser.add_argument("--display-name", default="")
-    options = parser.parse_args(argv)
-    if not options.model_path:
-        raise UsageError("--model-path is missing, and AIP_STORAGE_URI is not set.")
-    return options
-
-
 def _serve_endpoint(options: argparse.Namespace, stop: threading.Event) -> None:
-    """Serve, and keep the endpoint's record if it has one."""
+    """Serve, and keep the endpoint's record if it is one of this machine's. A container on Vertex has an endpoint id and no record."""
+    settle()
     claim = endpoints.claim(options.endpoint_id) if options.endpoint_id else None
     if options.endpoint_id and claim is None:
         raise InfrastructureError(f"endpoint {options.endpoint_id} is served by another process already.")
@@ -107,52 +95,84 @@ def _reporter(endpoint_id: str, url: str) -> Callable[[State, str], None]:
 
 async def _serve(options: argparse.Namespace, listener: socket.socket, stop: threading.Event, is_ready: Callable[[], None]) -> str:
     """Answer from the start, with 503 until the model is loaded. Returns why it ended."""
-    # Set before torch is loaded: spinning threads starve everything else on a busy machine.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import uvicorn
 
     from tuneline.serving.app import create_app
-    from tuneline.serving.service import Service
+    from tuneline.serving.service import FAILED, Service
 
-    service = Service(endpoint_id=options.endpoint_id, model_resource_name=options.model_resource_name, display_name=options.display_name)
+    service = Service(
+        endpoint_id=options.endpoint_id or options.vertex.endpoint_id,
+        deployed_model_id=options.vertex.deployed_model_id or options.endpoint_id,
+        model_resource_name=options.model_resource_name,
+        display_name=options.display_name,
+    )
     hosts = LOOPBACK if options.host in LOOPBACK else None
-    app = create_app(service, hosts=hosts, predict_route=options.predict_route, health_route=options.health_route)
+    routes = {"predict_route": options.predict_route, "health_route": options.health_route}
+    app = create_app(service, hosts=hosts, max_body_bytes=options.max_body_bytes, **routes)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=GRACE_SECONDS))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
+    loading = _in_thread(lambda: _load(options))
+    either: set[asyncio.Future[Any]] = {serving, loading}
     reason = "told to stop"
     try:
-        service.predictor = await asyncio.to_thread(_load, options.model_path, options.threads)
+        while not loading.done():
+            if serving.done() or stop.is_set():
+                return reason
+            await asyncio.wait(either, timeout=CHECK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        service.predictor = loading.result()
         service.touch()
         if not serving.done():
             is_ready()
         while not serving.done() and not stop.is_set():
+            if not service.predictor.is_healthy:
+                raise InfrastructureError(FAILED)
             if 0 < options.idle_timeout < service.idle_seconds:
                 reason = f"idle for {options.idle_timeout:.0f} s"
                 break
             await asyncio.wait({serving}, timeout=CHECK_SECONDS)
     finally:
         server.should_exit = True
-        await serving
+        await serving  # those who wait get their 503 first
         if service.predictor:
             service.predictor.close()
     return reason
 
 
-def _load(model_path: str, num_threads: int) -> "Predictor":
+def _load(options: argparse.Namespace) -> "Predictor":
     """The model, after its files have been checked against their hashes."""
-    from tuneline.data.base_model import locate
-    from tuneline.modeling import checkpoints
+    from tuneline.serving.model_files import find_model
 
-    folder = locate(model_path, downloads=home() / "downloads")
-    if (folder / checkpoints.COMMIT).exists():
-        checkpoints.verify(folder)
+    model = find_model(options.model_path, base_model=options.base_model, downloads=home() / "downloads")
     import torch
 
-    from tuneline.serving.predictor import Predictor
+    from tuneline.serving.loading import load_predictor
 
-    torch.set_num_threads(num_threads)
-    return Predictor.load(folder)
+    torch.set_num_threads(options.threads)
+    return load_predictor(model)
+
+
+def _in_thread(work: "Callable[[], Predictor]") -> "asyncio.Future[Predictor]":
+    """The work's result. Unlike those of asyncio's own threads, nobody waits for it at the end."""
+    future: concurrent.futures.Future[Predictor] = concurrent.futures.Future()
+
+    def run() -> None:
+        future.set_running_or_notify_cancel()
+        try:
+            future.set_result(work())
+        except BaseException as error:  # whoever waits gets it
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="loader", daemon=True).start()
+    return asyncio.wrap_future(future)
+
+
+def end_process(exit_code: int) -> NoReturn:
+    """End at once. Nothing is left to be saved, but tearing down the libraries takes seconds, and may crash under a model that is still being loaded."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    os._exit(exit_code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    end_process(main(sys.argv[1:], os.environ))

@@ -13,11 +13,12 @@ from tuneline.errors import InfrastructureError, UserError
 from tuneline.serving.openai_protocol import CompletionRequest
 from tuneline.serving.prompts import Completion, Prompt
 
-if TYPE_CHECKING:  # torch takes seconds to load, and the server answers before
+if TYPE_CHECKING:  # the tokenizer takes a while to load, and the server answers before
     from tuneline.serving.predictor import Predictor, ReadyPrompt
 
 MAX_ANSWERS = 256
 """Of one request, so that nobody fills the queue alone."""
+FAILED = "a generation step failed; the server's log has the reason. Start the server again."
 
 
 @dataclass(kw_only=True)
@@ -25,6 +26,7 @@ class Service:
     """One endpoint's model and its clients."""
 
     endpoint_id: str
+    deployed_model_id: str
     model_resource_name: str
     display_name: str
     predictor: "Predictor | None" = None
@@ -63,7 +65,7 @@ class Service:
     def check_health(self) -> None:
         """Raise when answers cannot be expected."""
         if not self.ready().is_healthy:
-            raise InfrastructureError("a generation step failed; the server's log has the reason. Start the server again.")
+            raise InfrastructureError(FAILED)
 
     async def prepare(self, prompts: Sequence[Prompt]) -> "list[list[ReadyPrompt]]":
         """Each prompt once for each of its answers. Tokenizing is left to a thread, so that others are not kept waiting."""
@@ -71,7 +73,7 @@ class Service:
         if num_answers > MAX_ANSWERS:
             raise UserError(f"{num_answers} answers in one request; expected at most {MAX_ANSWERS}. Send several requests.")
         ready = await asyncio.to_thread(self.ready().prepare, prompts)
-        return [[item] * prompt.num_answers for item, prompt in zip(ready, prompts, strict=True)]
+        return [[item.for_answer(index) for index in range(prompt.num_answers)] for item, prompt in zip(ready, prompts, strict=True)]
 
     async def answer(self, prompts: Sequence[Prompt]) -> list[list[Completion]]:
         """All answers of all prompts, made side by side."""

@@ -1,0 +1,10 @@
+class VLLMError(Exception):
+    pass
+
+
+class VLLMServerError(VLLMError):
+    pass
+
+
+class VLLMValidationError(VLLMError):
+    pass

@@ -1,0 +1,9 @@
+from vllm.exceptions import VLLMServerError
+
+
+class EngineGenerateError(VLLMServerError):
+    """One request failed."""
+
+
+class EngineDeadError(VLLMServerError):
+    """The engine's process has died."""
