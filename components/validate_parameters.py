@@ -13,7 +13,7 @@ from tuneline.parameters import TuningParameters
 def validate_parameters(
     parameters: TuningParameters,
     template_name: str,
-    pipeline_location: str,
+    pipeline_location: list[str],
     resolved: dsl.Output[dsl.Artifact],
     dataset_fingerprint: dsl.OutputPath(str),
 ) -> dsl.ContainerSpec:
@@ -21,7 +21,7 @@ def validate_parameters(
 
     Args:
         template_name: Name of the pipeline that asks.
-        pipeline_location: Region in which the pipeline runs.
+        pipeline_location: Region in which the pipeline runs, as the only item.
 
     Returns:
         resolved: What was decided, and why (JSON).

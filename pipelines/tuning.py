@@ -14,8 +14,9 @@ from components import deploy_model, evaluate_model, select_checkpoint, transfor
 from tuneline.interface import part
 from tuneline.parameters import DeployModel, EvaluateModel, SelectCheckpoint, TransformDataset, TuneModel, TuningParameters, UploadModel
 
-# Vertex puts the job's region in its place; other back ends leave the text, which validate-parameters knows.
-PIPELINE_LOCATION = "{{$.pipeline_google_cloud_location}}"
+# Vertex puts the job's region in its place; other back ends leave the text, which validate-parameters knows. In a list, because
+# kfp.local searches a text for placeholders and breaks at one that it does not know.
+PIPELINE_LOCATION = ["{{$.pipeline_google_cloud_location}}"]
 
 
 class TunedModel(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 
 from tuneline.catalog import load_catalog
 from tuneline.errors import ParameterError
-from tuneline.placement import Placement, Request, resolve_placement
+from tuneline.placement import Placement, Request, pipeline_location_of, resolve_placement
 
 # Written down from the documentation, not read from the catalogue.
 REGIONS = (
@@ -187,3 +187,16 @@ def test_everything_that_is_wrong_is_said_at_once() -> None:
 
 def test_an_unknown_pipeline_region_is_said_once() -> None:
     assert len(refusal("mars").splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "location"),
+    [
+        ('["us-west1"]', {}, "us-west1"),
+        ('["local"]', {"CLOUD_ML_REGION": "us-west1"}, "local"),
+        ('["{{$.pipeline_google_cloud_location}}"]', {"CLOUD_ML_REGION": "us-west1"}, "us-west1"),
+        ('["{{$.pipeline_google_cloud_location}}"]', {}, "{{$.pipeline_google_cloud_location}}"),
+    ],
+)
+def test_the_pipeline_location_is_what_the_task_was_given_or_what_its_container_knows(text: str, environment: dict[str, str], location: str) -> None:
+    assert pipeline_location_of(text, environment) == location

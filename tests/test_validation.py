@@ -201,9 +201,25 @@ def test_a_catalogue_row_is_held_to_the_same_rules() -> None:
 
 
 def test_tpu_is_explained_but_not_run() -> None:
-    choices = resolved(found(replace(LOCAL, accelerator_type="TPU"), location="local"))
-    assert "not built yet" in not_built_yet(choices)[0]
-    assert not_built_yet(resolved(found(LOCAL, location="local"))) == []
+    asked = replace(LOCAL, accelerator_type="TPU")
+    assert "tuning on TPU is not built yet" in not_built_yet(asked, resolved(found(asked, location="local")))[0]
+    assert not_built_yet(LOCAL, resolved(found(LOCAL, location="local"))) == []
+
+
+@pytest.mark.parametrize(("location", "where"), [("us-central1", "Vertex AI"), (PLACEHOLDER, "a Kubernetes cluster")])
+def test_elsewhere_a_model_is_explained_but_not_registered_or_deployed(location: str, where: str) -> None:
+    asked = replace(GOOD, location="us-west1" if location == "us-central1" else "", deploy_model=True)
+    choices = resolved(found(asked, location=location))
+    upload, deploy = not_built_yet(asked, choices)
+    assert upload.startswith("upload_model: found true; registering a model from " + where)
+    assert "Set it to false" in upload
+    assert deploy.startswith("deploy_model: found true; deploying a model from " + where)
+    assert not_built_yet(replace(asked, upload_model=False, deploy_model=False), choices) == []
+
+
+def test_this_machine_registers_and_deploys() -> None:
+    asked = replace(LOCAL, deploy_model=True)
+    assert not_built_yet(asked, resolved(found(asked, location="local"))) == []
 
 
 # Settings without effect

@@ -3,8 +3,9 @@
 The pipeline runs where it was submitted, the model goes to `location`, and tuning computes where the accelerator is.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuneline.catalog import ACCELERATORS, Catalog
@@ -14,6 +15,7 @@ from tuneline.errors import ParameterError, did_you_mean
 from tuneline.resolution import Backend
 
 PLACEHOLDER = "{{$."
+VERTEX_REGION = "CLOUD_ML_REGION"
 KEY_NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
 TENSORBOARD_NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/tensorboards/[0-9]+")
 
@@ -45,6 +47,16 @@ class Placement:
     batch_size: int
     reasons: tuple[str, ...]
     """One sentence each."""
+
+
+def pipeline_location_of(text: str, environment: Mapping[str, str]) -> str:
+    """The region that a task was given as a JSON list of one text: Vertex's, `local`, or the placeholder that nobody has replaced.
+
+    Whether Vertex replaces placeholders inside lists is not documented. Its containers know their region by this variable, too
+    (google-cloud-aiplatform's own default), so a placeholder that is left means Kubernetes only where the variable is not set.
+    """
+    [location] = json.loads(text)
+    return str(environment.get(VERTEX_REGION) or location if PLACEHOLDER in location else location)
 
 
 def resolve_placement(catalog: Catalog, request: Request, *, sequence_length: int, local_batch_size: int, has_gpu: bool) -> Placement:

@@ -22,6 +22,7 @@ KINDS: Mapping[str, tuple[Kind, ...]] = {"tune-large-model": ("text", "code", "a
 """Template -> the kinds of model references that it takes. A template that is not here takes all. The hosted templates share one
 list of inputs, with a text model as the default; so the chat template takes that too."""
 GENERATION_METRICS = ("exact_match", "rouge_l", "chrf")
+_BACKENDS = {"vertex": "Vertex AI", "kubernetes": "a Kubernetes cluster"}
 DEFAULTS = {field.name: field.default for field in fields(TuningParameters)}
 
 
@@ -55,11 +56,18 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
     return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(_warnings(parameters, backend)), resolved=resolved)
 
 
-def not_built_yet(resolved: Resolved) -> list[str]:
+def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:
     """What can be explained but not run."""
+    problems = []
     if resolved.accelerator_type.startswith("TPU"):
-        return ["accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out."]
-    return []
+        problems.append("accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out.")
+    if resolved.backend != "local":
+        where = _BACKENDS[resolved.backend]
+        if parameters.upload_model:
+            problems.append(f"upload_model: found true; registering a model from {where} is not built yet. Set it to false: the checkpoints are kept.")
+        if parameters.deploy_model:
+            problems.append(f"deploy_model: found true; deploying a model from {where} is not built yet. Set it to false.")
+    return problems
 
 
 def _place(parameters: TuningParameters, catalog: Catalog, base: BaseModel | None, pipeline_location: str, *, has_gpu: bool) -> Placement:

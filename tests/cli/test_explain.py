@@ -111,3 +111,13 @@ def test_explaining_loads_neither_torch_nor_kfp() -> None:
     command = [sys.executable, "-c", program, "explain", "tune-large-model", "--pipeline-region", "local"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_is_not_built_yet_is_a_notice_beside_the_placement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "tune-large-model", "--pipeline-region", "us-central1", "--accelerator-type", "TPU"]) == 0
+    printed = capsys.readouterr()
+    assert "TPU_V3" in printed.out
+    assert "tuning on TPU is not built yet" in printed.err
+    assert "registering a model from Vertex AI is not built yet" in printed.err
+    assert main(["explain", "tune-large-model", "--pipeline-region", "local", "--large-model-reference", "tuneline/tiny-code@001"]) == 0
+    assert capsys.readouterr().err == ""

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 from datetime import datetime
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.local.fake_engine import fake_engine, flag
 from tests.local.fake_pipelines import Fake, From, write
 from tuneline.cli import main
 from tuneline.cli.run_arguments import complete, split
@@ -133,8 +135,21 @@ def test_a_run_goes_on_by_its_name_or_folder_and_keeps_its_parameters(failing: s
     assert run(capsys, "--resume", str(tmp_path / "home/runs/mine"))["state"] == "PIPELINE_STATE_SUCCEEDED"
     assert run(capsys, failing, "--resume", "mine")["state"] == "PIPELINE_STATE_SUCCEEDED"
     assert "There is no run 'mime'" in str(run(capsys, "--resume", "mime", code=1)["error"])
-    for more in (["--name", "x"], ["--catalog", "x"]):
+    for more in (["--name", "x"], ["--catalog", "x"], ["--containers"], ["--container-engine", "podman"]):
         assert "leave out" in str(run(capsys, "--resume", "mine", *more, code=2)["error"])
+
+
+def test_a_run_in_containers_is_recorded_and_shown(failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path / "programs"), prepend=os.pathsep)
+    with fake_engine(tmp_path / "podman", tmp_path / "programs", "podman") as engine:
+        containers = ["--containers", "--container-engine", "podman", "--container-memory", "1Gi"]
+        assert run(capsys, failing, "--name", "mine", *containers, code=1)["state"] == "PIPELINE_STATE_FAILED"
+        assert json.loads((tmp_path / "home/runs/mine/run.json").read_text())["containers"]["memoryBytes"] == 1 << 30
+        assert main(["runs", "mine"]) == 0
+        assert "engine  podman\nimage   fake:1 = sha256:aa11" in capsys.readouterr().out
+        (tmp_path / "mended").touch()
+        assert run(capsys, "--resume", "mine", "--container-memory", "2Gi")["state"] == "PIPELINE_STATE_SUCCEEDED"
+        assert [flag(call, "--memory") for call in engine.calls("run")] == [["1073741824b"], ["2147483648b"]]
 
 
 @pytest.mark.parametrize(
@@ -148,6 +163,10 @@ def test_a_run_goes_on_by_its_name_or_folder_and_keeps_its_parameters(failing: s
         (["--grace", "soon"], "--grace is 'soon'"),
         (["--catalog", "a", "--catalog-uri", "b"], "same parameter"),
         (["--name", "a/b"], "cannot be a folder name"),
+        (["--container-memory", "1Gi"], "--container-memory is for runs in containers; give --containers, too"),
+        (["--containers", "--container-engine", "dokcer"], "--container-engine is 'dokcer'; expected docker or podman"),
+        (["--containers", "--container-memory", "much", "--container-cpus", "no"], "'much' is not a size of memory"),
+        (["--containers", "--container-memory", "much", "--container-cpus", "no"], "'no' is not a number of processors"),
     ],
 )
 def test_wrong_usage_ends_with_2_and_tells_what_was_meant(arguments: list[str], said: str, echo: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:

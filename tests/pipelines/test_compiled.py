@@ -188,7 +188,7 @@ def test_constants_are_the_only_placeholders_in_the_graph(name: str) -> None:
                 found[key] = value["runtimeValue"]["constant"]
     assert found == {
         "template_name": name,
-        "pipeline_location": "{{$.pipeline_google_cloud_location}}",
+        "pipeline_location": ["{{$.pipeline_google_cloud_location}}"],
         "pipeline_job_name": "{{$.pipeline_job_name}}",
     }
 

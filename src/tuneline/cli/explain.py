@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
     from tuneline.catalog import load_catalog
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
-    from tuneline.validation import check
+    from tuneline.validation import check, not_built_yet
 
     template = templates.load(given.template)
     reference = given.large_model_reference
@@ -52,7 +52,7 @@ def main(argv: Sequence[str]) -> int:
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=given.pipeline_region, has_gpu=has_gpu())
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
-    for warning in findings.warnings:
+    for warning in (*findings.warnings, *not_built_yet(parameters, findings.resolved)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
     if given.json:

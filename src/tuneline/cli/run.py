@@ -10,12 +10,17 @@ from pathlib import Path
 from tuneline.cli.run_arguments import Arguments, complete, help_text, split, template_reference
 from tuneline.errors import TunelineError, UsageError, did_you_mean
 from tuneline.local import engine
+from tuneline.local.containers import ENGINES
 from tuneline.local.display import choose_display, clock
 from tuneline.local.extras import check_extras
+from tuneline.local.limits import Limits, cpu_count, memory_bytes
 from tuneline.local.results import Result, read_result
 from tuneline.local.run_folder import RunFolder, default_runs_dir
 from tuneline.local.run_record import RunRecord, seconds_between
+from tuneline.local.task_containers import ContainerOptions
 from tuneline.templates import Template, load
+
+_CONTAINER_OPTIONS = ("--container-engine", "--container-memory", "--container-cpus")
 
 
 def main(argv: Sequence[str]) -> int:
@@ -39,7 +44,10 @@ def _run(argv: Sequence[str]) -> int:
     _check(arguments, template)
     runs_dir = Path(arguments.options["--runs-dir"]) if "--runs-dir" in arguments.options else default_runs_dir()
     options = engine.Options(
-        grace_seconds=_seconds(arguments.options.get("--grace", "25")), caching="--no-cache" not in arguments.switches, show_logs="--logs" in arguments.switches
+        grace_seconds=_seconds(arguments.options.get("--grace", "25")),
+        caching="--no-cache" not in arguments.switches,
+        show_logs="--logs" in arguments.switches,
+        containers=_containers(arguments),
     )
     resumed = RunFolder.find(arguments.options["--resume"], runs_dir) if "--resume" in arguments.options else None
     display = choose_display(quiet="--quiet" in arguments.switches)
@@ -47,7 +55,7 @@ def _run(argv: Sequence[str]) -> int:
         record = engine.resume(resumed.path, options=options, display=display)
     elif template is not None:
         parameters = complete(_with_catalog(arguments, template), template, moment=datetime.now().astimezone())
-        check_extras(template, parameters)
+        check_extras(template, parameters, in_containers=options.containers is not None)
         name = arguments.options.get("--name")
         record = engine.run(template, parameters, runs_dir=runs_dir, name=name, source=arguments.templates[0], options=options, display=display)
     folder = resumed or RunFolder((runs_dir / record.name).absolute())
@@ -62,13 +70,37 @@ def _check(arguments: Arguments, template: Template | None) -> None:
     elif template is None:
         problems += [f"unexpected argument {extra!r}; the template comes first." for extra in arguments.templates[:1]]
         problems += [] if arguments.templates else ["TEMPLATE is missing; expected a template's name or a .yaml file."]
+    elif "--containers" not in arguments.switches:
+        problems += [f"{option} is for runs in containers; give --containers, too." for option in _CONTAINER_OPTIONS if option in arguments.options]
     if problems:
         raise UsageError(*problems, next_action="tuneline run --help tells more.")
 
 
 def _superseded(arguments: Arguments) -> list[tuple[str, str]]:
     given = [("parameters", f"--{name.replace('_', '-')}") for name in arguments.parameters]
-    return given + [(what, option) for what, option in (("name", "--name"), ("parameters", "--catalog")) if option in arguments.options]
+    fixed = (("name", "--name"), ("parameters", "--catalog"), ("containers", "--containers"), ("container engine", "--container-engine"))
+    return given + [(what, option) for what, option in fixed if option in arguments.options or option in arguments.switches]
+
+
+def _containers(arguments: Arguments) -> ContainerOptions | None:
+    """What was asked for; a resumed run has its own, and takes only new limits."""
+    given, problems = arguments.options, []
+    if "--containers" not in arguments.switches and not any(option in given for option in _CONTAINER_OPTIONS):
+        return None
+    name, limits = next((name for name in ENGINES if name == given.get("--container-engine")), None), Limits()
+    if name is None and "--container-engine" in given:
+        problems.append(f"--container-engine is {given['--container-engine']!r}; expected {' or '.join(ENGINES)}.")
+    try:
+        limits = Limits(memory_bytes=memory_bytes(given["--container-memory"]) if "--container-memory" in given else 0)
+    except ValueError as error:
+        problems.append(f"--container-memory: {error}.")
+    try:
+        limits = Limits(cpus=cpu_count(given["--container-cpus"]) if "--container-cpus" in given else 0.0).over(limits)
+    except ValueError as error:
+        problems.append(f"--container-cpus: {error}.")
+    if problems:
+        raise UsageError(*problems)
+    return ContainerOptions(engine=name, limits=limits)
 
 
 def _with_catalog(arguments: Arguments, template: Template) -> dict[str, str]:

@@ -18,8 +18,12 @@ OPTIONS = {
     "--catalog": ("FILE", "TOML file with catalogue rows laid over the built-in ones (sets catalog_uri)"),
     "--resume": ("RUN", "go on with a stopped or failed run, by its name or folder; its parameters hold"),
     "--grace": ("SECONDS", "how long tasks may save their work after Ctrl-C or SIGTERM; default: 25"),
+    "--container-engine": ("NAME", "with --containers: docker or podman; default: docker if its daemon answers, else podman"),
+    "--container-memory": ("SIZE", "with --containers: memory of each task, like 8Gi; default: the template's limit, if it has one"),
+    "--container-cpus": ("NUMBER", "with --containers: processors of each task, like 1.5; default: the template's limit, if it has one"),
 }
 SWITCHES = {
+    "--containers": "run each task in a container of its own image, instead of as a process of this machine",
     "--no-cache": "run every task, also when an earlier run had the same inputs",
     "--logs": "show the tasks' logs while they run",
     "--quiet": "show nothing while the run goes on",

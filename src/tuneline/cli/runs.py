@@ -74,7 +74,9 @@ def _show(folder: RunFolder, *, as_json: bool) -> None:
         ]
         print(json.dumps({**record.to_json(), "taskDetails": tasks, "run_dir": str(folder.path)}))
         return
-    print(f"{record.name}  {_word(record.state)}  {record.template}", f"folder  {folder.path}", "", sep="\n")
+    images = [f"image   {reference} = {identifier}" for reference, identifier in record.containers.images.items()] if record.containers else []
+    engine = [f"engine  {record.containers.engine}"] if record.containers else []
+    print(f"{record.name}  {_word(record.state)}  {record.template}", f"folder  {folder.path}", *engine, *images, "", sep="\n")
     rows = [("TASK", "STATE", "TRIES", "LOG")]
     for name, task in record.tasks.items():
         progress = running[name]

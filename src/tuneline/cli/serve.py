@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     if given.max_running < 1 or not 0 <= given.port <= 65535:
         raise UsageError(f"found --max-running {given.max_running} and --port {given.port}; expected at least 1, and a port from 0 to 65535.")
-    if missing := [module for module in ("croniter", "fastapi", "google_crc32c", "uvicorn") if not is_installed(module)]:
+    if missing := [module for module in ("croniter", "fastapi", "google_crc32c", "httpx2", "uvicorn") if not is_installed(module)]:
         raise UsageError(f"{', '.join(missing)} is not installed.", next_action=MISSING)
     from tuneline.api.server import serve, token_in
     from tuneline.api.settings import LOOPBACK, Settings

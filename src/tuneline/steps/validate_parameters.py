@@ -1,6 +1,7 @@
 """Resolve regions, machine, batch size and base model, and refuse what cannot work before anything is paid for."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from tuneline.hardware import has_gpu
 from tuneline.inputs import examine_inputs
 from tuneline.interface import parse
 from tuneline.parameters import TuningParameters
+from tuneline.placement import pipeline_location_of
 from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
 from tuneline.storage import Storage
 from tuneline.validation import check
@@ -25,6 +27,7 @@ class Job:
 
     template_name: str
     pipeline_location: str
+    """A JSON list of one region."""
     output_resolved: Path
     output_dataset_fingerprint: Path
     executor_output: Path
@@ -36,7 +39,8 @@ FLAGS = (TuningParameters, Job)
 def main(argv: Sequence[str]) -> None:
     parameters, job = parse(argv, TuningParameters, Job)
     catalog = load_catalog(Storage().read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
-    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=job.pipeline_location, has_gpu=has_gpu())
+    location = pipeline_location_of(job.pipeline_location, os.environ)
+    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=location, has_gpu=has_gpu())
     for warning in findings.warnings:
         LOG.warning(warning)
     inputs = examine_inputs(parameters, findings, catalog, storage=Storage(), downloads=registry.home() / "downloads")
