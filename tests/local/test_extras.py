@@ -20,5 +20,11 @@ def test_a_server_is_only_needed_to_deploy() -> None:
         check_extras(load("tune-large-model"), {"deploy_model": True}, installed=installed)
 
 
+def test_steps_in_containers_need_nothing_here_but_an_endpoint_does() -> None:
+    check_extras(load("tune-large-model"), {"deploy_model": "false"}, installed=lambda _module: False, in_containers=True)
+    with pytest.raises(UserError, match="serves its model from this machine, and that needs torch"):
+        check_extras(load("tune-large-model"), {"deploy_model": "true"}, installed=lambda _module: False, in_containers=True)
+
+
 def test_a_template_without_our_heavy_steps_needs_nothing() -> None:
     check_extras(load("tune-large-model").__class__(name="other", spec={"root": {}}, inputs={}), {}, installed=lambda _module: False)

@@ -6,8 +6,9 @@ import yaml
 
 from tests.local.fake_pipelines import Fake, From, pipeline
 from tuneline.errors import TemplateError
+from tuneline.local.limits import Resources
 from tuneline.local.reading import read_pipeline
-from tuneline.local.spec import Dag, TaskOutput
+from tuneline.local.spec import Container, Dag, TaskOutput
 from tuneline.templates import load, names
 
 MAKE = Fake(script="", takes={"text": From("text"), "n": 3}, puts={"count": "NUMBER_INTEGER"}, makes={"data": "system.Dataset"})
@@ -83,6 +84,38 @@ def test_the_templates_of_this_package_are_read(name: str) -> None:
 )
 def test_what_is_unknown_or_wrong_is_refused_by_name(path: str, value: object, named: str) -> None:
     assert named in refusal(changed(path, value))
+
+
+RESOURCES = "deploymentSpec executors exec-use container resources"
+
+
+@pytest.mark.parametrize(
+    ("resources", "read"),
+    [
+        ({"cpuLimit": 0.5, "memoryLimit": 0.064, "resourceCpuLimit": "500m", "resourceMemoryLimit": "64M"}, Resources(memory="64M", cpus="500m")),
+        ({"cpuLimit": 2.0, "memoryLimit": 1.5}, Resources(memory="1.5G", cpus="2.0")),
+        ({"cpuRequest": 1.0, "resourceMemoryRequest": "1Gi", "accelerator": {"count": "1", "type": "nvidia.com/gpu"}}, Resources()),
+        ({"resourceMemoryLimit": "{{$.inputs.parameters['count']}}"}, Resources(memory="{{$.inputs.parameters['count']}}")),
+    ],
+    ids=str,
+)
+def test_limits_are_read_as_kfp_writes_them(resources: dict[str, object], read: Resources) -> None:
+    body = read_pipeline(changed(RESOURCES, resources)).dag.tasks["use"].component.body
+    assert isinstance(body, Container)
+    assert body.resources == read
+
+
+def test_a_limit_that_is_a_parameter_comes_with_inputs_of_its_own() -> None:
+    spec = changed(RESOURCES, {"resourceMemoryLimit": "{{$.inputs.parameters['pipelinechannel--memory']}}"})
+    inputs = spec["root"]["dag"]["tasks"]["use"]["inputs"]["parameters"]
+    inputs["memory_limit"] = {"runtimeValue": {"constant": "{{$.inputs.parameters['pipelinechannel--memory']}}"}}
+    assert "placeholder {{$.inputs.parameters['pipelinechannel--memory']}} is not known" in refusal(spec)
+    inputs["pipelinechannel--memory"] = {"componentInputParameter": "text"}
+    read_pipeline(spec)
+
+
+def test_a_resource_that_is_not_known_is_refused() -> None:
+    assert "Did you mean 'resourceMemoryLimit'?" in refusal(changed(RESOURCES, {"resourceMemoryLimits": "1Gi"}))
 
 
 def test_all_problems_are_told_at_once() -> None:

@@ -1,4 +1,4 @@
-"""The embedded engine: runs the tasks of a compiled template as child processes, and writes down what happens.
+"""The embedded engine: runs the tasks of a compiled template, as child processes or in containers, and writes down what happens.
 
 One thread decides and records; each running task has a thread that prepares it, waits for its process and collects its outputs.
 """
@@ -16,10 +16,13 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from types import FrameType
 
-from tuneline.errors import InfrastructureError, ParameterError, TunelineError
+from tuneline.errors import InfrastructureError, ParameterError, TunelineError, UserError
+from tuneline.local import task_containers
 from tuneline.local.cache import TaskCache
+from tuneline.local.containers import ContainerEngine
 from tuneline.local.display import Display, Silence
 from tuneline.local.graph import Graph, Node, filled
+from tuneline.local.limits import Limits
 from tuneline.local.log_follower import LogFollower
 from tuneline.local.process import Stopped, TaskProcesses
 from tuneline.local.reading import read_pipeline
@@ -27,6 +30,7 @@ from tuneline.local.results import publish_pages
 from tuneline.local.run_folder import RunFolder
 from tuneline.local.run_record import LOCATION, Failure, RunRecord, RunState, TaskState, now
 from tuneline.local.spec import Container, Pipeline
+from tuneline.local.task_containers import ContainerOptions
 from tuneline.local.task_run import PROGRESS, Job, Outcome, TaskRunner
 from tuneline.progress import read_progress
 from tuneline.registry import home
@@ -36,6 +40,8 @@ from tuneline.templates import Json, Template, coerce, load
 _POLL_SECONDS = 0.2
 _AFTER_GRACE_SECONDS = 1.0
 """For killed processes to be collected; then the engine ends, whatever they do."""
+_AFTER_GRACE_OF_CONTAINERS_SECONDS = 15.0
+"""The same for containers, which another program has to end."""
 
 
 def start_registered_endpoint(record: Mapping[str, object]) -> None:
@@ -56,6 +62,8 @@ class Options:
     """Whether the tasks' logs are shown line by line while they run."""
     max_parallel_tasks: int = 4
     start_endpoint: Callable[[Mapping[str, object]], object] = start_registered_endpoint
+    containers: ContainerOptions | None = None
+    """Run the tasks in containers; nothing: as processes of this machine. A resumed run takes only the limits from here."""
 
 
 def run(
@@ -77,18 +85,21 @@ def run(
     missing = [f"{key} has no default; give it a value." for key in pipeline.root.inputs if key not in values]
     if missing:
         raise ParameterError(*missing)
+    options, display = options or Options(), display or Silence()
+    settled = task_containers.begin(pipeline.dag, options.containers, display.say) if options.containers else None
     folder = RunFolder.create(runs_dir, name or f"{pipeline.name}-{datetime.now().astimezone():%Y%m%d%H%M%S}", exact=name is not None)
     with folder.locked() as lock:
         record = RunRecord(name=folder.name, pipeline=pipeline.name, template=source or template.name, parameters={}, create_time=now())
         texts = _run_values(folder, record, values)
         record.parameters = {key: value if key in parameters else filled(value, texts) for key, value in values.items()}
         folder.write_template(template.spec)
-        return _Engine(folder, record, pipeline, options or Options(), display or Silence(), lock, frozenset()).execute()
+        record.containers = settled[1] if settled else None
+        return _Engine(folder, record, pipeline, options, display, lock, frozenset(), settled[0] if settled else None).execute()
 
 
 def resume(run_dir: Path, *, options: Options | None = None, display: Display | None = None) -> RunRecord:
     """Go on with a run that was stopped, killed or has failed. Tasks that have ended well are not run again."""
-    folder = RunFolder(run_dir.absolute())
+    folder, options, display = RunFolder(run_dir.absolute()), options or Options(), display or Silence()
     with folder.locked() as lock:
         record = folder.read()
         if record.state == RunState.SUCCEEDED:
@@ -97,8 +108,13 @@ def resume(run_dir: Path, *, options: Options | None = None, display: Display | 
         done = (TaskState.SUCCEEDED, TaskState.SKIPPED, TaskState.NOT_TRIGGERED)
         pipeline = read_pipeline(load(str(folder.template)).spec)
         record.tasks = {key: task if task.state in done else task.again() for key, task in record.tasks.items()}
+        engine = None
+        if record.containers is None and options.containers is not None:
+            raise UserError(f"run {folder.name!r} was not begun in containers, so there is nothing to limit.", next_action="Leave the --container flags out.")
+        if record.containers is not None:
+            engine, record.containers = task_containers.go_on(record.containers, options.containers.limits if options.containers else Limits())
         folder.error.unlink(missing_ok=True)
-        return _Engine(folder, record, pipeline, options or Options(), display or Silence(), lock, interrupted).execute()
+        return _Engine(folder, record, pipeline, options, display, lock, interrupted, engine).execute()
 
 
 @dataclass(frozen=True)
@@ -109,14 +125,19 @@ class _Finished:
 
 class _Engine:
     def __init__(
-        self, folder: RunFolder, record: RunRecord, pipeline: Pipeline, options: Options, display: Display, lock: int, interrupted: frozenset[str]
-    ) -> None:
+        self, folder: RunFolder, record: RunRecord, pipeline: Pipeline, options: Options, display: Display, lock: int, interrupted: frozenset[str],
+        container_engine: ContainerEngine | None,
+    ) -> None:  # fmt: skip
         self.folder, self.record, self.options, self.display = folder, record, options, display
         self.interrupted = interrupted
         """Tasks that an earlier engine ran when it was killed."""
         self.processes = TaskProcesses(lock)
         cache = TaskCache(home() / "cache") if options.caching else None
-        self.runner = TaskRunner(folder=folder, processes=self.processes, cache=cache, start_endpoint=options.start_endpoint)
+        containers = None
+        if container_engine is not None and record.containers is not None:
+            containers = task_containers.open_containers(container_engine, record.containers, folder.path, record.parameters, options.grace_seconds)
+        self.runner = TaskRunner(folder=folder, processes=self.processes, cache=cache, start_endpoint=options.start_endpoint, containers=containers)
+        self.after_grace_seconds = _AFTER_GRACE_OF_CONTAINERS_SECONDS if containers else _AFTER_GRACE_SECONDS
         self.graph = Graph(pipeline, record.parameters, _run_values(folder, record, record.parameters), record.tasks)
         self.events: SimpleQueue[_Finished | signal.Signals] = SimpleQueue()
         self.logs = LogFollower(folder)
@@ -130,6 +151,8 @@ class _Engine:
         self.record.state, self.record.error, self.record.end_time = RunState.RUNNING, None, ""
         self.record.start_time = self.record.start_time or now()
         self.display.say(f"{self.record.name} in {self.folder.path}")
+        if self.runner.containers is not None:
+            self.display.say(self.runner.containers.summary)
         try:
             with _signals_into(self.events):
                 self._start_ready()
@@ -229,11 +252,11 @@ class _Engine:
         """Pass the first signal on and give the tasks their grace; the second one ends them at once."""
         if self.stopped_by is None:
             self.stopped_by = number
-            self.deadline = time.monotonic() + self.options.grace_seconds + _AFTER_GRACE_SECONDS
+            self.deadline = time.monotonic() + self.options.grace_seconds + self.after_grace_seconds
             self.display.say(f"Stopping. Tasks may save their work for {self.options.grace_seconds:g} s; once more ends them at once.")
             self.processes.stop(self.options.grace_seconds)
         else:
-            self.deadline = min(self.deadline, time.monotonic() + _AFTER_GRACE_SECONDS)
+            self.deadline = min(self.deadline, time.monotonic() + self.after_grace_seconds)
             self.processes.kill()
 
     def _conclude(self) -> None:

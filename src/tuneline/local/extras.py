@@ -18,14 +18,16 @@ def is_installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def check_extras(template: Template, parameters: Mapping[str, object], installed: Callable[[str], bool] = is_installed) -> None:
-    """Raise `UserError` with every missing module at once."""
+def check_extras(
+    template: Template, parameters: Mapping[str, object], installed: Callable[[str], bool] = is_installed, *, in_containers: bool = False
+) -> None:  # fmt: skip
+    """Raise `UserError` with every missing module at once. Steps in containers bring their own; an endpoint is always a process of this machine."""
     text = json.dumps(template.spec)
-    wanted = dict.fromkeys(module for step, modules in NEEDED_BY_STEP.items() if f'"{step}"' in text for module in modules)
-    if parameters.get("deploy_model") is True:
+    steps = {} if in_containers else NEEDED_BY_STEP
+    wanted = dict.fromkeys(module for step, modules in steps.items() if f'"{step}"' in text for module in modules)
+    if parameters.get("deploy_model") in (True, "true", "True"):
         wanted |= dict.fromkeys(NEEDED_TO_DEPLOY)
     missing = [module for module in wanted if not installed(module)]
     if missing:
-        raise UserError(
-            f"{template.name} runs its steps on this machine, and they need {', '.join(missing)}, which the base install leaves out.", next_action=ADVICE
-        )
+        what = "serves its model from this machine, and that needs" if in_containers else "runs its steps on this machine, and they need"
+        raise UserError(f"{template.name} {what} {', '.join(missing)}, which the base install leaves out.", next_action=ADVICE)

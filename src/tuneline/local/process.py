@@ -4,14 +4,28 @@ Between the engine and each command stands `tuneline.local.supervisor`. It holds
 while processes of an earlier engine are still alive.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 _KILLED = -9
+_CLEANUP_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch:
+    """A command, and how to be sure that nothing of it is left."""
+
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    cleanup: Sequence[Sequence[str]] = ()
+    """Commands that end what runs outside the process tree: a container. The command itself then only stands for it, gets every signal
+    alone, and hands SIGTERM on."""
 
 
 class Stopped(Exception):
@@ -37,15 +51,15 @@ class TaskProcesses:
         """Whether no process runs."""
         return not self._running
 
-    def run(self, command: Sequence[str], *, environment: Mapping[str, str], folder: Path, log: Path, exit_file: Path) -> int:
+    def run(self, launch: Launch, *, folder: Path, log: Path, exit_file: Path) -> int:
         """Run a command to its end; the exit code, negative for a signal. `Stopped` when the engine is stopping already."""
-        order = {"command": list(command), "folder": str(folder), "log": str(log), "exit_file": str(exit_file)}
+        order = {"command": launch.command, "folder": str(folder), "log": str(log), "exit_file": str(exit_file), "cleanup": launch.cleanup}
         with self._guard, log.open("ab") as errors:
             if self._stopping.is_set():
                 raise Stopped
             supervisor = subprocess.Popen(
                 [sys.executable, "-I", "-S", str(Path(__file__).with_name("supervisor.py"))],
-                env=dict(environment),
+                env=dict(launch.environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
@@ -55,6 +69,8 @@ class TaskProcesses:
             self._running.add(supervisor)
             _tell(supervisor, json.dumps(order))
         supervisor.wait()
+        if not exit_file.exists():  # somebody killed the supervisor
+            _clean_up(launch)
         with self._guard:
             self._running.discard(supervisor)
             if supervisor.stdin is not None:
@@ -79,6 +95,12 @@ class TaskProcesses:
         with self._guard:
             for supervisor in self._running:
                 _tell(supervisor, order)
+
+
+def _clean_up(launch: Launch) -> None:
+    for command in launch.cleanup:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, env=dict(launch.environment), stdin=subprocess.DEVNULL, capture_output=True, timeout=_CLEANUP_SECONDS, check=False)
 
 
 def _tell(supervisor: subprocess.Popen[bytes], order: str) -> None:

@@ -8,6 +8,7 @@ from tuneline.errors import TemplateError, did_you_mean
 from tuneline.local import placeholders
 from tuneline.local.conditions import Condition, parse
 from tuneline.local.document import Place
+from tuneline.local.limits import Resources
 from tuneline.local.spec import (
     ArtifactSource,
     Component,
@@ -27,6 +28,7 @@ from tuneline.templates import Json
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,199}")  # task and output names become file names
 _CHANNEL = "pipelinechannel--"  # KFP hands values to a constant's placeholders by inputs that the component does not declare
+_RESOURCE_INPUTS = ("cpu_request", "cpu_limit", "memory_request", "memory_limit", "accelerator_type", "accelerator_limit")  # of limits that are parameters
 _ADVICE = "Run this template on Kubeflow Pipelines or Vertex AI, or compile it without that. docs/embedded-engine.md lists what runs here."
 
 
@@ -138,7 +140,7 @@ def _container(place: Place, known: set[str]) -> Container:
     if "container" not in place:
         return Container(image="", command=(), environment={})  # refused by name already
     container = place.child("container")
-    container.only("image", "command", "args", "env", inert=("resources", "lifecycle"))
+    container.only("image", "command", "args", "env", "resources", inert=("lifecycle",))
     command = (*container.texts("command"), *container.texts("args"))
     if not container.texts("command"):
         container.refuse(f"{container.name} has no command; the embedded engine runs commands, not the entry points of images.")
@@ -152,7 +154,20 @@ def _container(place: Place, known: set[str]) -> Container:
         for placeholder in placeholders.unknown(text, known):
             hint = " (a lightweight Python component; make it a container component)" if placeholder == "{{$}}" else ""
             container.refuse(f"{container.name}: placeholder {placeholder} is not known to the embedded engine{hint}.")
-    return Container(image=container.text("image", ""), command=command, environment=environment)
+    return Container(image=container.text("image", ""), command=command, environment=environment, resources=_resources(container.child("resources")))
+
+
+def _resources(place: Place) -> Resources:
+    """The limits: KFP writes them as texts and as numbers of gigabytes and processors. Requests are for schedulers."""
+    place.only(
+        *("cpuLimit", "memoryLimit", "resourceCpuLimit", "resourceMemoryLimit"),
+        inert=("cpuRequest", "memoryRequest", "resourceCpuRequest", "resourceMemoryRequest", "accelerator"),
+    )
+    cpus = place.number("cpuLimit", 0.0)
+    gigabytes = place.number("memoryLimit", 0.0)
+    return Resources(
+        memory=place.text("resourceMemoryLimit", f"{gigabytes}G" if gigabytes else ""), cpus=place.text("resourceCpuLimit", f"{cpus}" if cpus else "")
+    )
 
 
 def _input_parameter(place: Place) -> InputParameter:
@@ -261,7 +276,7 @@ def _check_inputs(place: Place, task: Task) -> None:
     component = task.component
     for name in [*task.parameters, *task.artifacts]:
         known = component.inputs if name in task.parameters else component.input_artifacts
-        if name not in known and not name.startswith(_CHANNEL):
+        if name not in known and not name.startswith(_CHANNEL) and name not in _RESOURCE_INPUTS:
             place.refuse(f"{place.name}: {component.name} has no input {name!r}.{did_you_mean(name, known)}")
     required = [name for name, parameter in component.inputs.items() if parameter.required]
     for name in [*required, *sorted(component.input_artifacts)]:
@@ -270,6 +285,9 @@ def _check_inputs(place: Place, task: Task) -> None:
     for source in task.parameters.values():
         if isinstance(source, Constant):
             _check_constant(place, source.value, task.parameters)
+    if isinstance(component.body, Container):
+        for text in (component.body.resources.memory, component.body.resources.cpus):
+            _check_constant(place, text, [*task.parameters, *component.inputs])
 
 
 def _check_constant(place: Place, value: Json, inputs: Iterable[str]) -> None:

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from tuneline.local.containers import EngineName
+from tuneline.local.limits import Limits
 from tuneline.templates import Json
 
 LOCATION = "local"
@@ -138,6 +140,24 @@ class TaskRecord:
         return TaskRecord(name=self.name, create_time=self.create_time, attempts=self.attempts)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContainerRecord:
+    """How the tasks of a run are put into containers: settled when it begins, so that it goes on in the same way."""
+
+    engine: EngineName
+    images: Mapping[str, str]
+    """Reference in the template -> id."""
+    limits: Limits = field(default_factory=Limits)
+    """Those that were asked for, instead of the template's."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"engine": self.engine, "images": dict(self.images), "memoryBytes": self.limits.memory_bytes, "cpus": self.limits.cpus}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "ContainerRecord":
+        return cls(engine=value["engine"], images=value["images"], limits=Limits(memory_bytes=value["memoryBytes"], cpus=value["cpus"]))
+
+
 @dataclass(kw_only=True)
 class RunRecord:
     """One run of a pipeline."""
@@ -153,6 +173,8 @@ class RunRecord:
     end_time: str = ""
     outputs: Values = field(default_factory=Values)
     error: Failure | None = None
+    containers: ContainerRecord | None = None
+    """Nothing when the tasks are processes of this machine."""
     tasks: dict[str, TaskRecord] = field(default_factory=dict)
 
     @property
@@ -170,6 +192,7 @@ class RunRecord:
             "startTime": self.start_time,
             "endTime": self.end_time,
             "parameters": dict(self.parameters),
+            "containers": self.containers.to_json() if self.containers else None,
             "outputs": dict(self.outputs.parameters),
             "error": self.error.to_json() if self.error else None,
             "taskDetails": [task.to_json() for task in self.tasks.values()],
@@ -189,6 +212,7 @@ class RunRecord:
             end_time=value["endTime"],
             outputs=Values(parameters=value["outputs"]),
             error=Failure.from_json(value["error"]) if value["error"] else None,
+            containers=ContainerRecord.from_json(value["containers"]) if value.get("containers") else None,  # runs before 0.2 have no such key
             tasks={task.name: task for task in tasks},
         )
 

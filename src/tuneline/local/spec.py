@@ -1,10 +1,11 @@
 """The part of KFP's pipeline specification that the embedded engine knows, as types. `tuneline.local.reading` fills them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from tuneline.local.conditions import Condition
+from tuneline.local.limits import Resources
 from tuneline.local.values import ParameterType
 from tuneline.templates import Json
 
@@ -50,11 +51,13 @@ class InputParameter:
 
 @dataclass(frozen=True, kw_only=True)
 class Container:
-    """A command. The image is not used on this machine; it is part of the cache key."""
+    """A command, and the image that it is meant for: used with `--containers`, else only part of the cache key."""
 
     image: str
     command: tuple[str, ...]
     environment: Mapping[str, str]
+    resources: Resources = field(default_factory=Resources)
+    """Limits, which hold in containers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,8 +4,12 @@ A process of its own between the engine and the command, started by `tuneline.lo
 it starts in milliseconds. It is the reaper of all that the command starts (Linux), so it finds processes that left the command's session,
 too. Standard input is its lifeline: the first line is the order (JSON), later lines are `stop SECONDS` and `kill`, and the end of the
 stream means that the engine is gone. It exits when the whole tree is dead, and leaves the command's exit code (negative for a signal) in a file.
+
+An order with `cleanup` is about a container: the command only stands for it. Then signals go to that one process, which hands SIGTERM on,
+and the cleanup commands end the container, whatever the command has come to.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -22,6 +26,11 @@ from types import FrameType
 CANNOT_START = 127
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _SCAN_SECONDS = 0.01
+_CLEANUP_SECONDS = 60.0
+_LATE_SECONDS = 1.0
+"""After the command was killed, the engine may still be making the container that it was asked for."""
+_HELPER_SECONDS = 5.0
+"""For the container engine's own helpers, to write down that the container has ended."""
 
 
 class Lifeline:
@@ -92,6 +101,17 @@ class Tree:
             if _group_of(pid) != group:
                 _send(os.kill, pid, number)
 
+    def signal_command(self, number: int) -> None:
+        """Send a signal to the command's own process only: a container engine's helpers must live to end the container."""
+        if self._process is not None and self.exit_code is None:
+            _send(os.kill, self._process.pid, number)
+
+    def wait(self, seconds: float) -> None:
+        """Collect what ends by itself."""
+        deadline = time.monotonic() + seconds
+        while self.reap() and time.monotonic() < deadline:
+            time.sleep(_SCAN_SECONDS)
+
     def kill(self) -> None:
         """End everything; a process that forks meanwhile is found by the next scan."""
         self.signal(signal.SIGKILL)
@@ -112,6 +132,7 @@ def main() -> None:
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     os.write(log, f"$ {shlex.join(order['command'])}\n".encode())
     tree = Tree(order["command"], order["folder"], log)
+    send = tree.signal_command if order["cleanup"] else tree.signal
     deadline = float("inf")
     while tree.exit_code is None:
         left = deadline - time.monotonic()
@@ -121,13 +142,25 @@ def main() -> None:
         for words in lifeline.lines() if lifeline.descriptor in readable else []:
             deadline = time.monotonic() + (float(words[1]) if words[0] == "stop" else 0.0)
             if words[0] == "stop":
-                tree.signal(signal.SIGTERM)
+                send(signal.SIGTERM)
         tree.reap()
         if tree.exit_code is None and (time.monotonic() >= deadline or not lifeline.open):
-            tree.signal(signal.SIGKILL)
+            send(signal.SIGKILL)
             deadline = time.monotonic() + _SCAN_SECONDS
+    if order["cleanup"]:
+        _clean_up(order["cleanup"])
+        if tree.exit_code < 0:
+            time.sleep(_LATE_SECONDS)
+            _clean_up(order["cleanup"])
+        tree.wait(_HELPER_SECONDS)
     tree.kill()
     _write(Path(order["exit_file"]), str(tree.exit_code))
+
+
+def _clean_up(commands: list[list[str]]) -> None:
+    for command in commands:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=_CLEANUP_SECONDS, check=False)
 
 
 def _wake_on_signals() -> int:

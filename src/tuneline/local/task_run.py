@@ -12,10 +12,12 @@ from tuneline.errors import InfrastructureError, TemplateError
 from tuneline.local import placeholders
 from tuneline.local.artifacts import artifact_path
 from tuneline.local.cache import TaskCache
-from tuneline.local.process import Stopped, TaskProcesses
+from tuneline.local.containers import exit_code
+from tuneline.local.process import Launch, Stopped, TaskProcesses
 from tuneline.local.run_folder import RunFolder
 from tuneline.local.run_record import Artifact, Failure, TaskState, Values
 from tuneline.local.spec import ENDPOINT_SCHEMA, Component, Container, Retry
+from tuneline.local.task_containers import Attempt, TaskContainers
 from tuneline.local.values import to_text, typed
 from tuneline.templates import Json
 
@@ -63,12 +65,15 @@ class TaskRunner:
     processes: TaskProcesses
     cache: TaskCache | None
     start_endpoint: Callable[[Mapping[str, object]], object]
+    containers: TaskContainers | None = None
+    """Where the commands run; nothing: as processes of this machine."""
 
     def run(self, job: Job) -> Outcome:
         """Run a task to its end. `Stopped` when the engine was asked to stop before the task could succeed."""
         if (finished := self._finished_attempt(job)) is not None:
             return self._succeeded(job, finished)
-        key = self.cache.key(_neutral_command(job), job.inputs.artifacts) if self.cache and job.cacheable else ""
+        image = self.containers.record.images[job.container.image] if self.containers else job.container.image
+        key = self.cache.key(_neutral_command(job, image), job.inputs.artifacts) if self.cache and job.cacheable else ""
         if self.cache and key and (hit := self.cache.find(key)):
             return Outcome(state=TaskState.SKIPPED, outputs=hit.outputs, cached_from=hit.run)
         retries = 0
@@ -83,7 +88,7 @@ class TaskRunner:
             if self.processes.is_stopping:
                 raise Stopped
             if retries == job.retry.max_retries or code in FINAL_CODES:
-                return Outcome(state=TaskState.FAILED, error=self._failure(job.name, attempt, code))
+                return Outcome(state=TaskState.FAILED, error=self._failure(job, attempt, code))
             retries += 1
             self.processes.pause(job.retry.wait_seconds(retries))
 
@@ -97,19 +102,22 @@ class TaskRunner:
     def _run_attempt(self, job: Job, attempt: Path) -> int:
         values = {**job.placeholders, **_input_values(job.inputs), **_output_values(job.component, attempt)}
         command = [placeholders.resolve(text, values) for text in job.container.command]
-        if command[0] in ("python", "python3"):
-            command[0] = sys.executable
-        environment = {
-            **_base_environment(),
-            **{key: placeholders.resolve(text, values) for key, text in job.container.environment.items()},
-            "TUNELINE_PROGRESS_FILE": str(attempt / PROGRESS),
-            "TUNELINE_ERROR_FILE": str(attempt / ERROR),
-        }
+        own = {key: placeholders.resolve(text, values) for key, text in job.container.environment.items()}
+        ours = {"TUNELINE_PROGRESS_FILE": str(attempt / PROGRESS), "TUNELINE_ERROR_FILE": str(attempt / ERROR)}
         if (checkpoints := self._earlier_checkpoints(job, attempt)) is not None:
-            environment["TUNELINE_RESUME_FROM"] = str(checkpoints)
+            ours["TUNELINE_RESUME_FROM"] = str(checkpoints)
         log = self.folder.log(job.name)
         log.parent.mkdir(exist_ok=True)
-        return self.processes.run(command, environment=environment, folder=attempt, log=log, exit_file=attempt / EXIT_CODE)
+        files = {"folder": attempt, "log": log, "exit_file": attempt / EXIT_CODE}
+        if self.containers is not None:
+            described = Attempt(
+                task=job.name, container=job.container, command=command, folder=attempt, own_variables=own, engine_variables=ours, placeholders=values,
+                inputs=job.inputs.artifacts,
+            )  # fmt: skip
+            return exit_code(self.processes.run(self.containers.launch(described), **files))
+        if command[0] in ("python", "python3"):
+            command[0] = sys.executable
+        return self.processes.run(Launch(command=command, environment={**_base_environment(), **own, **ours}), **files)
 
     def _earlier_checkpoints(self, job: Job, attempt: Path) -> Path | None:
         """What the newest earlier attempt has saved; an attempt that was stopped before its first save has no commit marker."""
@@ -127,13 +135,14 @@ class TaskRunner:
                 self.start_endpoint(record)
         return Outcome(state=TaskState.SUCCEEDED, outputs=outputs)
 
-    def _failure(self, name: str, attempt: Path, code: int) -> Failure:
-        log = str(self.folder.log(name))
+    def _failure(self, job: Job, attempt: Path, code: int) -> Failure:
+        name, log = job.name, str(self.folder.log(job.name))
         try:
             told = json.loads((attempt / ERROR).read_text(encoding="utf-8"))
             return Failure(code=code if code > 0 else told["code"], **{key: str(told[key]) for key in ("attribution", "step", "cause", "next_action")}, log=log)
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # a command that is no step of ours, or that died before it could tell
-            return unexplained(name, code, log)
+            of_container = self.containers.failure(name, job.container, code, Path(log)) if self.containers else None
+            return of_container or unexplained(name, code, log)
 
 
 def unexplained(name: str, code: int, log: str) -> Failure:
@@ -204,12 +213,12 @@ def _output_values(component: Component, attempt: Path) -> dict[str, str]:
     return values
 
 
-def _neutral_command(job: Job) -> dict[str, Json]:
+def _neutral_command(job: Job, image: str) -> dict[str, Json]:
     """The command as it would run, with names in the place of this run's paths: what a cache key is made from."""
     paths = {placeholders.input_artifact(name, field): name for name in job.inputs.artifacts for field in ("uri", "path")}
     values = {**job.placeholders, **_input_values(job.inputs), **paths, **_output_values(job.component, Path("/"))}
     return {
-        "image": job.container.image,
+        "image": image,
         "command": [placeholders.resolve(text, values) for text in job.container.command],
         "environment": {key: placeholders.resolve(text, values) for key, text in job.container.environment.items()},
         "parameters": dict(job.inputs.parameters),
