@@ -19,7 +19,7 @@ class Finding:
     package: str
     version: str
     identifiers: tuple[str, ...]
-    """The advisory's own, then its aliases."""
+    """The advisory's name and its aliases."""
     fixed_in: tuple[str, ...] = ()
 
 

@@ -97,7 +97,7 @@ class Bench:
     def upload(self, uri: object = "", name: str = "m", **values: Any) -> str:
         """Upload a model; its resource name with the version."""
         artifact = {"artifactUri": str(uri)} if uri else {}
-        request = {key: values.pop(key) for key in ("modelId", "parentModel") if key in values}
+        request: dict[str, Any] = {key: values.pop(key) for key in ("modelId", "parentModel") if key in values}
         response = self.done(f"{self.models}:upload", {"model": {"displayName": name, **artifact, **values}, **request})
         return f"{response['model']}@{response['modelVersionId']}"
 

@@ -1,7 +1,7 @@
 """What a model's server is to the service, without a model: `python fake_server.py tuneline.serving.server --endpoint-id ID ...`.
 
 It says which model it is and what it was asked. A model whose folder has a file `broken` does not start. A body may ask it to end by itself
-(`stop_by_itself`), or to answer nothing and tell when the client has gone (`until_gone`).
+(`stop_by_itself`, `stop_in_the_middle`), or to answer nothing and tell when the client has gone (`until_gone`).
 """
 
 import argparse
@@ -30,6 +30,12 @@ class Handler(BaseHTTPRequestHandler):
         if body.get("stop_by_itself"):
             report("STOPPED", "idle for 1 s")
             os._exit(0)
+        if body.get("stop_in_the_middle"):
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"{")
+            os._exit(1)
         if "until_gone" in body:
             Path(body["until_gone"], "asked").touch()
             self.connection.recv(1)  # nothing comes until the client goes

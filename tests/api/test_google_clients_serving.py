@@ -86,7 +86,7 @@ def test_a_tuned_model_is_loaded_by_the_class_of_its_base_model(model: Any, endp
     from vertexai.language_models import CodeGenerationModel
 
     assert CodeGenerationModel.from_pretrained("code-bison@002").list_tuned_model_names() == [model.resource_name]
-    tuned = CodeGenerationModel.get_tuned_model(model.resource_name)
+    tuned: Any = CodeGenerationModel.get_tuned_model(model.resource_name)
     response = tuned.predict(prefix="def f(", max_output_tokens=5, temperature=0.0)
     assert response.text == tuned.predict(prefix="def f(", max_output_tokens=5, temperature=0.0).text
     assert (response.is_blocked, len(response.candidates)) == (False, 1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.api.endpoint_bench import Bench, error, model_folder, of_its_own, opened, start_fake_servers
-from tuneline.api.resources import model_garden
+from tuneline.api.resources import endpoint_deployments, model_garden
 from tuneline.registry import models
 
 
@@ -60,7 +60,7 @@ def test_a_publishers_model_that_is_here_is_deployed(bench: Bench) -> None:
 def test_what_fails_leaves_nothing_behind(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     folder = model_folder(tmp_path / "m")
     if damage == "broken":
-        monkeypatch.setattr(model_garden.endpoint_deployments, "LOADING_SECONDS", 0)
+        monkeypatch.setattr(endpoint_deployments, "LOADING_SECONDS", 0)
     else:
         (folder / "model.safetensors").unlink()
     operation = bench.client.post(f"/v1beta1/{bench.place}:deploy", json={"customModel": {"gcsUri": str(folder)}}).json()

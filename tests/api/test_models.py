@@ -101,7 +101,7 @@ def test_uploads_of_one_name_are_models_of_their_own(bench: Bench) -> None:
 
 def test_versions_have_numbers_aliases_and_one_default(bench: Bench, tmp_path: Path) -> None:
     first = bench.upload(str(model_folder(tmp_path / "1")), modelId="mine", labels={"a": "1"})
-    values = {"name": "n", "parentModel": f"{bench.place}/models/mine", "versionAliases": ["default", "best"], "labels": {"a": "2"}}
+    values: dict[str, Any] = {"name": "n", "parentModel": f"{bench.place}/models/mine", "versionAliases": ["default", "best"], "labels": {"a": "2"}}
     second = bench.upload(model_folder(tmp_path / "2"), **values)
     third = bench.upload(parentModel="mine", name="recorded", versionDescription="third")
     assert [name.rpartition("/")[2] for name in (first, second, third)] == ["mine@1", "mine@2", "mine@3"]

@@ -207,9 +207,10 @@ def test_eight_requests_at_once_start_a_stopped_server_once(bench: Bench, tmp_pa
 def test_a_server_that_ends_in_the_middle_is_an_error_that_may_be_tried_again(bench: Bench, tmp_path: Path) -> None:
     endpoint = bench.new_endpoint()
     bench.deploy(endpoint, bench.upload(model_folder(tmp_path / "model"), "ends"))
-    code, status, message = error(post(bench, f"{endpoint}:rawPredict", {"stop_by_itself": True}))
-    assert (code, status) == (503, "UNAVAILABLE")
-    assert "try again" in message
+    for way in ("stop_by_itself", "stop_in_the_middle"):
+        code, status, message = error(post(bench, f"{endpoint}:rawPredict", {way: True}))
+        assert (code, status) == (503, "UNAVAILABLE")
+        assert "try again" in message
 
 
 def test_an_answer_that_nobody_waits_for_is_given_up(bench: Bench, endpoint: str, tmp_path: Path) -> None:

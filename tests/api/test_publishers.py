@@ -1,6 +1,7 @@
 """Publishers' models: what `from_pretrained` asks for, and base models that answer without having been deployed."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -49,7 +50,8 @@ def test_lists_have_each_model_once_or_all_its_versions(bench: Bench) -> None:
     versions = bench.get("publishers/google/models", listAllVersions=True)["publisherModels"]
     assert [model["versionId"] for model in versions if model["name"].endswith("/code-bison")] == ["001", "002"]
     everything = bench.get("publishers/*/models", pageSize=1000)["publisherModels"]
-    paged, token = [], ""
+    paged: list[Any] = []
+    token = ""
     while token or not paged:
         page = bench.get("publishers/*/models", pageSize=7, pageToken=token)
         paged += page["publisherModels"]

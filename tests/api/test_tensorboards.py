@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_refused(client: TestClient, board: str) -> None:
 
 def test_a_job_leaves_its_scalars(client: TestClient, service: Service, board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Runner, "_start", lambda _self, _job_id: None)
-    refused = client.post(f"{PARENT}/pipelineJobs", json=request_body(tensorboard_resource_id=board[:-1] + "9"))
+    refused = client.post(f"{PARENT}/pipelineJobs", json=request_body(tensorboard_resource_id=f"{board}0"))
     assert "does not exist here" in refused.json()["error"]["message"]
     job = client.post(f"{PARENT}/pipelineJobs", json=request_body(tensorboard_resource_id=board), params={"pipelineJobId": "j"}).json()
     history = tmp_path / "history.json"

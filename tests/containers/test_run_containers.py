@@ -51,7 +51,7 @@ def contained(client: docker.DockerClient) -> list[docker.models.containers.Cont
 
 
 def test_a_run_in_containers_equals_one_in_processes(engines: list[EngineName], reference: Callable[[str], Reference], tmp_path: Path) -> None:
-    run = run_reference("tune-large-model", tmp_path, "--containers", "--container-engine", engines[0], "--container-memory", "3Gi")
+    run = run_reference("tune-large-model", tmp_path, "--containers", "--container-engine", engines[0])
     assert_equal_outputs(run.outputs, reference("tune-large-model").outputs)
     record = json.loads(Path(str(run.answer["run_dir"]), "run.json").read_text(encoding="utf-8"))["containers"]
     assert record["engine"] == engines[0]

@@ -46,7 +46,7 @@ def test_a_container_is_strict_by_default() -> None:
         (ContainerEngine(name="podman", labels_files=True), {}, "--security-opt label=disable"),
         (ContainerEngine(name="podman", rootless=True), {}, "--userns keep-id --user 1000:100"),
     ],
-    ids=str,
+    ids=lambda value: repr(value) if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_asked_for_is_on_the_command_line(engine: ContainerEngine, change: dict[str, object], added: str) -> None:
     arguments = run_arguments(engine, TaskContainer(**{**vars(LEAST), **change}), ME)  # type: ignore[arg-type]
@@ -71,7 +71,7 @@ def test_a_limit_that_cannot_be_set_is_not_asked_for_by_default() -> None:
         (ContainerEngine(name="docker", rootless=True), "--user 0:0"),
         (ContainerEngine(name="docker", remapped=True), "--userns host --user 1000:100 --group-add 44"),
     ],
-    ids=str,
+    ids=lambda value: repr(value) if isinstance(value, str) else type(value).__name__,
 )
 def test_files_belong_to_the_caller_under_every_engine(engine: ContainerEngine, arguments: str) -> None:
     assert " ".join(user_arguments(engine, ME)) == arguments

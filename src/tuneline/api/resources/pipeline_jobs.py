@@ -16,6 +16,7 @@ from tuneline.api.paging import Listing, page
 from tuneline.api.resources.pipeline_job_view import FIELDS, OPEN_STATES, PRIVATE, view
 from tuneline.api.service import Service
 from tuneline.api.store import Body
+from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import Labels, Message, Struct
 from tuneline.catalog import load_catalog
 from tuneline.errors import TunelineError
@@ -75,7 +76,7 @@ class PipelineJob(Message):
 
 def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
-    router = APIRouter(prefix="/projects/{project}/locations/{location}", tags=[KIND])
+    router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
     @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job")
     def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Body:  # noqa: N803

@@ -51,12 +51,12 @@ async def answering(target: Target, path: str, content: bytes) -> AsyncIterator[
                 response = await _send(client, await _address(target), path, content)
             except httpx2.ConnectError:  # it ended just now
                 response = await _send(client, await _started(target), path, content)
+            try:
+                yield response
+            finally:
+                await response.aclose()
         except httpx2.HTTPError as error:
             raise Fault("UNAVAILABLE", f"the server of {target.display_name!r} gave no answer ({type(error).__name__}); try again.") from None
-        try:
-            yield response
-        finally:
-            await response.aclose()
 
 
 async def _send(client: httpx2.AsyncClient, url: str, path: str, content: bytes) -> httpx2.Response:

@@ -13,6 +13,7 @@ from tuneline.api.paging import Listing, page
 from tuneline.api.resources import pipeline_jobs
 from tuneline.api.service import Service
 from tuneline.api.store import Body
+from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import Message, Struct, parse
 from tuneline.local.run_record import now
 from tuneline.registry import resource_id
@@ -81,7 +82,7 @@ class Resumption(Message):
 
 def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
-    router = APIRouter(prefix="/projects/{project}/locations/{location}", tags=[KIND])
+    router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
     @router.post(f"/{KIND}", operation_id=f"{version}_create_schedule")
     def create(project: str, location: str, schedule: Schedule) -> Body:

@@ -15,6 +15,7 @@ from tuneline.api.faults import Fault, invalid
 from tuneline.api.paging import Listing, page
 from tuneline.api.service import Service
 from tuneline.api.store import Body, Query
+from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import Labels, Message, Struct, proto_enum
 from tuneline.local.run_record import now
 from tuneline.registry import resource_id
@@ -112,7 +113,7 @@ LEVELS = (
 
 def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
-    router = APIRouter(prefix="/projects/{project}/locations/{location}", tags=["tensorboards"])
+    router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=["tensorboards"])
     _add_data_routes(router, service, version)
     for level in LEVELS:
         _add_routes(router, service, version, level)

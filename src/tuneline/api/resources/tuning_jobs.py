@@ -18,6 +18,7 @@ from tuneline.api.resources.tuning_job_rebase import rebased
 from tuneline.api.resources.tuning_job_view import FIELDS, KIND, OPEN_STATES, OWNER, view
 from tuneline.api.service import Place, Service
 from tuneline.api.store import Body
+from tuneline.api.strict_json import StrictRoute
 from tuneline.registry import resource_id
 from tuneline.registry.models import BASE_MODEL_LABEL, RUN_LABEL, TUNE_TYPE_LABEL
 from tuneline.steps import RUN_LABELS
@@ -29,7 +30,7 @@ OWN_LABELS = (BASE_MODEL_LABEL, TUNE_TYPE_LABEL, RUN_LABEL, JOB_LABEL)
 
 def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
-    router = APIRouter(prefix="/projects/{project}/locations/{location}", tags=[KIND])
+    router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
     @router.post(f"/{KIND}", operation_id=f"{version}_create_tuning_job")
     def create(project: str, location: str, job: TuningJob) -> Body:
