@@ -94,7 +94,7 @@ REFUSED: list[tuple[Body, str]] = [
     # the rest
     ({"tunedModelDisplayName": "x" * 129}, "tunedModelDisplayName: has 129 characters; expected at most 128"),
     ({"tunedModelDisplayName": "a\0b"}, "tunedModelDisplayName: holds a NUL"),
-    ({"description": "\ud800"}, "body: holds half of a surrogate pair"),
+    ({"description": "\ud800"}, "body: not JSON"),
     ({"tunedModelDisplayName": "{{$.x}}"}, "tunedModelDisplayName contains '{{$.'"),
     ({"outputUri": "/tmp/a\0b"}, "which no file can be called"),
     ({"outputUri": "out"}, "outputUri: found 'out'; expected a gs:// URI or an absolute path"),

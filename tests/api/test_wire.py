@@ -44,7 +44,6 @@ def test_all_spellings_mean_the_same(body: dict[str, object]) -> None:
         ({"baseModel": "m", "tuningMode": 7}, "tuningMode: expected one of"),
         ({"baseModel": "m", "tuningMode": True}, "tuningMode: expected one of"),
         ({"baseModel": "m", "hyperParameters": {"epochCount": "3.5"}}, "hyperParameters.epochCount: "),
-        ({"baseModel": "\ud800"}, "half of a surrogate pair"),
         ([], "expected a JSON object"),
     ],
 )

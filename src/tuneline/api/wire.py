@@ -4,11 +4,10 @@ curl users write `training_dataset_uri`, google-cloud-aiplatform sends `"tuningM
 `"TUNING_MODE_FULL"`. Answers always hold camelCase names and enum names, which every client reads.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from tuneline.api.faults import Fault, invalid
@@ -22,16 +21,6 @@ class Message(BaseModel):
     """A message of the API."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid", protected_namespaces=(), serialize_by_alias=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _is_text(cls, value: object) -> object:
-        """Half of a surrogate pair can be written in JSON, but in no answer, file or log."""
-        try:
-            json.dumps(value, ensure_ascii=False, default=str).encode()
-        except UnicodeEncodeError:
-            raise ValueError("holds half of a surrogate pair, which no text can hold.") from None
-        return value
 
     def to_json(self) -> dict[str, Json]:
         """The message as it is answered: without what was not given."""
