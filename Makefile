@@ -41,7 +41,7 @@ test: $(VENV)/dev ## all tests
 images: $(VENV)/dev ## build the container images; BASE_IMAGE= and ARGS= say how
 	$(BIN)/python -m images.build $(ARGS)
 
-locks: $(VENV)/dev ## write the images' locks anew (UV_FIND_LINKS= or UV_EXTRA_INDEX_URL= offers torch without CUDA)
+locks: $(VENV)/dev ## write the images' locks anew (UV_FIND_LINKS= or UV_INDEX= offers torch without CUDA)
 	$(BIN)/python -m images.locks $(ARGS)
 
 audit: $(VENV)/dev ## known vulnerabilities in the images' locks; needs the network

@@ -2,7 +2,7 @@
 
 uv resolves each `requirements.in` with the versions of constraints.txt for 64-bit Linux on Intel and Python 3.11. Of every package the lock
 keeps the wheels that install there, or the source archive where there is no wheel. uv reads no pip configuration: give another index or
-a folder with wheels by UV_INDEX_URL, UV_EXTRA_INDEX_URL or UV_FIND_LINKS. For the CPU locks one of them has to offer torch without CUDA.
+a folder with wheels by UV_DEFAULT_INDEX, UV_INDEX or UV_FIND_LINKS. For the CPU locks one of them has to offer torch without CUDA.
 """
 
 import argparse
