@@ -93,6 +93,10 @@ def _times(start: str, end: str) -> Body:
     return {key: value for key, value in (("startTime", start), ("endTime", end)) if value}
 
 
+_CODES = {"user": "INVALID_ARGUMENT", "infrastructure": "UNAVAILABLE", "capacity": "RESOURCE_EXHAUSTED"}
+"""Attribution of a failure -> its name in google.rpc.Code."""
+
+
 def _error(look: Look) -> Body:
     if look.state == JobState.CANCELLED:
         return {"code": 1, "message": "The job was cancelled."}
@@ -101,5 +105,5 @@ def _error(look: Look) -> Body:
     failure = look.record.error if look.record else None
     if failure is None:
         return job_error("INVALID_ARGUMENT", [look.problem or "The job failed before its first task."])
-    code = "INVALID_ARGUMENT" if failure.attribution == "user" else "UNAVAILABLE" if failure.attribution == "infrastructure" else "INTERNAL"
+    code = _CODES.get(failure.attribution, "INTERNAL")
     return job_error(code, [text for text in (f"{failure.step}: {failure.cause}" if failure.step else failure.cause, failure.next_action) if text])
