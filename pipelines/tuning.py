@@ -60,10 +60,12 @@ def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
     uploaded = upload_model(
         **part(UploadModel, parameters),
         pipeline_job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        dataset_fingerprint=fingerprint,
         resolved=resolved,
         model=model,
         evaluation=evaluation,
         selected=chosen.outputs["selected"],
+        history=history,
     )
     uploaded.set_caching_options(False)
     model_resource_name = uploaded.outputs["model_resource_name"]

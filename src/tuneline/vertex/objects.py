@@ -1,6 +1,8 @@
 """Single objects of Cloud Storage with their generations: what several processes agree through, by writes that only one of them can make."""
 
+import contextlib
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -86,6 +88,21 @@ class Objects:
         if parts.scheme != "gs" or not parts.netloc or not name:
             raise UserError(f"{uri}: not an object; expected gs://BUCKET/NAME.")
         return self.client.bucket(parts.netloc).blob(name)
+
+
+LOCATED = ("dataset_uri", "evaluation_data_uri", "general_data_uri", "base_model_uri", "model_output_root_dir")
+"""Parameters whose bucket's place matters to a job on Vertex."""
+
+
+def locations(objects: Objects, parameters: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Parameter -> its bucket and where that is, for all that are gs:// URIs. A bucket that may not be looked at is left out: reading will tell."""
+    found = {}
+    for name in LOCATED:
+        parts = urlsplit(parameters.get(name, ""))
+        if parts.scheme == "gs":
+            with contextlib.suppress(UserError):
+                found[name] = (parts.netloc, objects.bucket_location(parts.netloc))
+    return found
 
 
 def _failed(uri: str, error: Exception) -> UserError | InfrastructureError:
