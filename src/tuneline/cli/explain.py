@@ -30,13 +30,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    from tuneline import templates
     from tuneline.catalog import load_catalog
+    from tuneline.cli.template_source import load_template
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
 
-    template = templates.load(given.template)
+    template, _ = load_template(given.template)
     reference = given.large_model_reference
     if reference is None and "large_model_reference" in template.inputs:
         reference = str(template.inputs["large_model_reference"].default)
