@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_template_repository import FakeRepository, serving
 from tests.local.fake_engine import fake_engine, flag
 from tests.local.fake_pipelines import Fake, From, write
 from tuneline.cli import main
@@ -243,3 +244,12 @@ def test_a_run_itself_loads_no_heavy_module(tuning: str, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", program, "run", tuning], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "select               succeeded" in done.stderr
+
+
+def test_a_repositorys_template_is_recorded_by_its_digest(echo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(FakeRepository()) as repository:
+        assert main(["template", "publish", echo, "--to", repository.url, "--tag", "1"]) == 0
+        uri = capsys.readouterr().out.splitlines()[-1]
+        answer = run(capsys, uri)
+    record = json.loads(Path(str(answer["run_dir"]), "run.json").read_text())
+    assert record["template"] == f"{uri.rpartition('/')[0]}/{load(echo).digest}"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import json_format
 from kfp import components as kfp_components
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 import pipelines.compile as compilation
 from components import COMPONENTS, images
 from pipelines import PIPELINES
-from tuneline import templates
+from tuneline import __version__, templates
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tune-large-model", "tune-large-chat-model")
@@ -225,6 +227,12 @@ def test_constants_are_the_only_placeholders_in_the_graph(name: str) -> None:
 @each_name
 def test_pipeline_is_called_like_its_file(name: str) -> None:
     assert compiled(name)["pipelineInfo"]["name"] == name
+
+
+@each_name
+def test_description_says_which_tuneline_compiled_it_where_kfp_reads_it(name: str) -> None:
+    spec = json_format.ParseDict(compiled(name), pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.description.endswith(f". Tuneline {__version__}.")
 
 
 @each_file

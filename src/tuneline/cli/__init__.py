@@ -14,6 +14,7 @@ COMMANDS = {
     "validate": "check data files, all errors at once",
     "inspect": "show one example as the model sees it: tokens coloured by loss weight",
     "explain": "show the regions, machine and batch size that a job would get, and why",
+    "template": "show, retarget, publish, pull and list templates",
     "dataset": "make a data set from a code base",
     "models": "list tuned models",
     "endpoints": "list or undeploy endpoints",

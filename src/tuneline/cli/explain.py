@@ -39,11 +39,12 @@ def main(argv: Sequence[str]) -> int:
     from tuneline import templates
     from tuneline.catalog import load_catalog
     from tuneline.cli.run_arguments import split
+    from tuneline.cli.template_source import load_template
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
 
-    template = templates.load(given.template)
+    template, _ = load_template(given.template)
     if "large_model_reference" not in template.inputs:
         raise ParameterError(f"{given.template}: has no parameter large_model_reference; expected a tuning template.")
     arguments = split(rest, template.inputs)
