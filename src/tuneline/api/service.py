@@ -16,6 +16,8 @@ class Service:
     store: Store
     jobs: JobFolders
     runner: Runner
+    """Of pipeline jobs."""
+    custom_jobs: Runner
     buckets: Buckets
     """What gs:// means here."""
 
