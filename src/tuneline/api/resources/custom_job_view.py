@@ -27,11 +27,12 @@ def _error(look: Look) -> Body:
     match look.state:
         case JobState.CANCELLED:
             return job_error("CANCELLED", ["The job was cancelled."])
-        case JobState.FAILED:
-            failure = look.record.error if look.record else None
-            if failure is None:
-                return job_error("INTERNAL", [look.problem or "The job failed before its first replica."])
-            told = f"The replica {failure.step} exited with {failure.code}: {failure.cause}"
+        case JobState.FAILED if look.record is not None and look.record.error is not None:
+            failure = look.record.error
+            replica = next((task.name for task in look.record.tasks.values() if task.error == failure), failure.step)
+            told = f"The replica {replica} exited with {failure.code}: {failure.cause}"
             return job_error(CODES.get(failure.code, "INTERNAL"), [text for text in (told, failure.next_action) if text])
+        case JobState.FAILED:
+            return job_error("INTERNAL", [look.problem or "The job failed before its first replica."])
         case _:
             return {}
