@@ -1,5 +1,6 @@
 """Faults on purpose, as clients see them: over a real socket where a connection breaks, and nothing at all when they are off."""
 
+import json
 import re
 import socket
 from collections import Counter
@@ -151,7 +152,11 @@ def test_a_stale_list_lacks_what_is_young_and_a_get_does_not(faulty: Faulty) -> 
         assert requests.get(f"{url}{BUCKETS}/young", timeout=10).json()["name"] == "young"
         assert requests.get(f"{url}/v1/{endpoint}", timeout=10).json()["name"] == endpoint
         assert requests.get(f"{url}{BUCKETS}/none", timeout=10).status_code == 404
-        assert injected == {"requests": 7, "stale_list": 2}
+        content = json.dumps({"items": [{"createTime": "2999-01-01T00:00:00Z"}]})
+        question = {"uploadType": "media", "name": "list.json"}
+        requests.post(f"{url}/upload{BUCKETS}/young/o", params=question, data=content, headers={"Content-Type": "application/json"}, timeout=10)
+        assert requests.get(f"{url}{BUCKETS}/young/o/list.json", params={"alt": "media"}, timeout=10).text == content
+        assert injected == {"requests": 9, "stale_list": 2}
     with faulty(stale_list=1.0, stale_seconds=0) as (url, injected):
         assert [found["name"] for found in requests.get(f"{url}{PLACE}/endpoints", timeout=10).json()["endpoints"]] == [endpoint]
         assert injected == {"requests": 1}

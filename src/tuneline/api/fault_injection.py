@@ -10,6 +10,7 @@ import random
 import socket
 import struct
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -125,8 +126,9 @@ class FaultInjection:
             self._note(fate.kind, scope)
             await self._fail(fate.kind, scope, receive, send)
             return
-        if fate.is_stale and scope["method"] == "GET":
-            send = self._stale(scope, send)
+        if fate.is_stale and scope["method"] == "GET" and not _is_download(scope):
+            horizon = datetime.now(UTC) - timedelta(seconds=self._faults.stale_seconds)
+            send = _StaleList(send, horizon, lambda: self._note("stale_list", scope))
         if fate.delay_seconds:
             self._note("slow", scope)
             send = _late(send, fate.delay_seconds)
@@ -141,35 +143,46 @@ class FaultInjection:
             await self._app(scope, receive, _nowhere)
         await _break(receive)
 
-    def _stale(self, scope: Scope, send: Send) -> Send:
-        """Hold the answer back until it is whole, and leave out what is young."""
-        start: Message = {}
-        body = bytearray()
-
-        async def stale(message: Message) -> None:
-            nonlocal start
-            if message["type"] == "http.response.start":
-                start = message
-                return
-            body.extend(message.get("body", b""))
-            if message.get("more_body"):
-                return
-            content = bytes(body)
-            if start["status"] == 200 and MutableHeaders(raw=start["headers"]).get("content-type", "").startswith("application/json"):
-                horizon = datetime.now(UTC) - timedelta(seconds=self._faults.stale_seconds)
-                answer, hidden = without_young(json.loads(content), horizon)
-                if hidden:
-                    self._note("stale_list", scope)
-                    content = json.dumps(answer).encode()
-                    MutableHeaders(raw=start["headers"])["content-length"] = str(len(content))
-            await send(start)
-            await send({"type": "http.response.body", "body": content})
-
-        return stale
-
     def _note(self, kind: str, scope: Scope) -> None:
         self._injected[kind] += 1
         LOG.info("injected fault=%s method=%s path=%s", kind, scope["method"], scope["path"])
+
+
+class _StaleList:
+    """Holds a JSON answer back until it is whole, and leaves out what is young. Other answers go through as they come."""
+
+    def __init__(self, send: Send, horizon: datetime, note: Callable[[], None]) -> None:
+        self._send, self._horizon, self._note = send, horizon, note
+        self._start: Message | None = None
+        self._body = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and _is_json(message):
+            self._start = message
+        elif self._start is None:
+            await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._answer(self._start, bytes(self._body))
+
+    async def _answer(self, start: Message, content: bytes) -> None:
+        answer, hidden = without_young(json.loads(content), self._horizon)
+        if hidden:
+            self._note()
+            content = json.dumps(answer).encode()
+            MutableHeaders(raw=start["headers"])["content-length"] = str(len(content))
+        await self._send(start)
+        await self._send({"type": "http.response.body", "body": content})
+
+
+def _is_json(start: Message) -> bool:
+    return start["status"] == 200 and MutableHeaders(raw=start["headers"]).get("content-type", "").startswith("application/json")
+
+
+def _is_download(scope: Scope) -> bool:
+    """Whether an object's content is asked for, which may be JSON itself."""
+    return scope["path"].startswith("/download/") or b"alt=media" in scope["query_string"]
 
 
 def _is_young(item: Any, horizon: datetime) -> bool:

@@ -1,10 +1,10 @@
-"""The only commands that a client of the service can start: Tuneline's own steps. Pure.
+"""The only commands that a custom job can start here: Tuneline's own steps. Pure.
 
     python -m tuneline.steps.NAME ...
     python -m torch.distributed.run OPTIONS -m tuneline.steps.NAME ...
 
-Whoever reaches the service may create jobs, so options and environment variables that could lead to other code are refused, too: paths
-of modules and libraries, and addresses of other machines, because torch's processes send each other pickles.
+Options and environment variables that could lead to other code are refused, too: paths of modules and libraries, and addresses of other
+machines, because torch's processes send each other pickles.
 """
 
 import pkgutil
