@@ -1,4 +1,4 @@
-"""Which accelerators a machine type has, or may be given. Pure.
+"""Which accelerators a machine type has, or may be given. Pure. Not from the catalogue: this is what its choices are checked against.
 
 Source: Compute Engine's GPU machine types and Vertex AI's training machines, 2026-11.
 """
