@@ -259,7 +259,7 @@ def test_a_run_that_was_stopped_from_outside_goes_on(settings: Settings, monkeyp
         folder.write(record(RunState.CANCELLED))
         return record(RunState.CANCELLED)
 
-    def resume(_folder: Path) -> RunRecord:
+    def resume(_folder: Path, **_: object) -> RunRecord:
         calls.append("resume")
         return record(RunState.SUCCEEDED)
 

@@ -59,6 +59,8 @@ class Job:
     """Folder (gs:// URI or path) that receives the checkpoints when the run has succeeded, or nothing."""
     only_last_checkpoint: bool = False
     """Whether only the last one goes there."""
+    max_parallel_tasks: int = 0
+    """Zero: the engine's own choice."""
 
     @classmethod
     def read(cls, folder: Path) -> "Job":

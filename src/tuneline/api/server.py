@@ -13,7 +13,7 @@ from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
 from tuneline.api.gcs import Buckets
 from tuneline.api.jobs import JobFolders, Look, Runner
-from tuneline.api.resources import pipeline_jobs, tuning_job_view
+from tuneline.api.resources import custom_jobs, pipeline_jobs, tuning_job_view
 from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
@@ -52,15 +52,18 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
         runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
+        custom = custom_jobs.create_runner(store, jobs, max_running=settings.max_running)
         buckets = Buckets(settings.buckets, max_object_bytes=settings.max_upload_bytes)
-        service = Service(settings=settings, store=store, jobs=jobs, runner=runner, buckets=buckets)
+        service = Service(settings=settings, store=store, jobs=jobs, runner=runner, custom_jobs=custom, buckets=buckets)
         scheduler = Scheduler(service)
         runner.start()
+        custom.start()
         scheduler.start()
         try:
             yield service
         finally:
             scheduler.close()
+            custom.close()
             runner.close()
             buckets.close()
 
