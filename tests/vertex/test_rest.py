@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import google.auth
@@ -11,38 +11,12 @@ import pytest
 import requests
 from google.auth.exceptions import DefaultCredentialsError, RefreshError, TransportError
 
-from tests.vertex.stub_api import HANG_UP, Asked, FakeTime, StubApi, error, serving
+from tests.vertex.stub_api import HANG_UP, Asked, FakeTime, StubApi, error
 from tuneline.errors import CapacityError, InfrastructureError, NotFoundError, TunelineError, UserError
 from tuneline.vertex import rest
-from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.rest import ENDPOINT, TOKEN, OutcomeUnknown, Refused, Vertex, error_of, open_session
 
 JOBS = "projects/p/locations/us-central1/pipelineJobs"
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[StubApi]:
-    with serving() as stub:
-        yield stub
-
-
-@pytest.fixture
-def api(shared: StubApi, monkeypatch: pytest.MonkeyPatch) -> StubApi:
-    shared.asked.clear()
-    shared.routes.clear()
-    monkeypatch.setenv(ENDPOINT, shared.address)
-    monkeypatch.delenv(TOKEN, raising=False)
-    return shared
-
-
-@pytest.fixture
-def time() -> FakeTime:
-    return FakeTime()
-
-
-@pytest.fixture
-def vertex(api: StubApi, time: FakeTime) -> Vertex:
-    return Vertex(region="us-central1", backoff=Backoff(attempts=3), clock=time.clock)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +24,7 @@ def vertex(api: StubApi, time: FakeTime) -> Vertex:
     [
         (400, "INVALID_ARGUMENT", Refused, 1),
         (400, "FAILED_PRECONDITION", Refused, 1),
-        (401, "UNAUTHENTICATED", UserError, 1),
+        (401, "UNAUTHENTICATED", Refused, 1),
         (403, "PERMISSION_DENIED", Refused, 1),
         (404, "NOT_FOUND", NotFoundError, 1),
         (409, "ALREADY_EXISTS", Refused, 1),

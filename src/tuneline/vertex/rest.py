@@ -228,7 +228,7 @@ def error_of(status: Mapping[str, Any], where: str) -> TunelineError:
         case "RESOURCE_EXHAUSTED":
             return CapacityError(problem, next_action="Ask for quota, wait, or name other machines or regions in tuning_fallbacks.")
         case "UNAUTHENTICATED":
-            return UserError(problem, next_action=LOG_IN)
+            return Refused(problem, status=name, next_action=LOG_IN)
         case "PERMISSION_DENIED":
             return Refused(problem, status=name, next_action="Give the account the role that docs/images.md names for this step, and enable the API.")
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "ALREADY_EXISTS" | "OUT_OF_RANGE" | "UNIMPLEMENTED" | "ABORTED":
