@@ -1,13 +1,15 @@
 """`tuneline explain TEMPLATE ...`: the regions, machine and batch size that a job would get, and why."""
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+from tuneline.cli.template_arguments import Arguments, Syntax, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
 from tuneline.errors import ParameterError, UsageError
+from tuneline.templates import Template, coerce
 
 if TYPE_CHECKING:
     from tuneline.resolution import Resolved
@@ -15,55 +17,65 @@ if TYPE_CHECKING:
 SHOWN = ("pipeline_region", "upload_region", "tuning_region", "machine_type", "accelerator_type", "accelerator_count", "batch_size")
 PLAIN = {"project": "any", "model_display_name": "any", "dataset_uri": "gs://any/any.jsonl"}
 """What stands for required parameters that decide nothing about where a job runs."""
-
-
-def parser() -> argparse.ArgumentParser:
-    """The options of the command itself; every other flag is a parameter of the template."""
-    parser = argparse.ArgumentParser(
-        prog="tuneline explain",
-        usage="tuneline explain TEMPLATE --pipeline-region R [--PARAMETER VALUE ...]",
-        description="Show the regions, machine and batch size that a job would get, and why.",
-        epilog="Every parameter of the template is a flag, as in tuneline run; those that decide nothing may be left out.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("template", metavar="TEMPLATE", help="a template's name, file or URI, e.g. tune-large-model")
-    parser.add_argument("--pipeline-region", metavar="R", required=True, help="region of the pipeline job, or 'local' for this machine")
-    parser.add_argument("--catalog", metavar="FILE", help="TOML file (path or gs:// URI) with catalogue rows laid over the built-in ones")
-    parser.add_argument("--check-buckets", action="store_true", help="ask Cloud Storage where the job's buckets are, and warn when they are far away")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
+SYNTAX = Syntax(
+    command="explain",
+    usage=("tuneline explain TEMPLATE --pipeline-region REGION [--PARAMETER VALUE ...] [OPTION ...]",),
+    summary="Show the regions, machine and batch size that a job would get, and why.",
+    options={
+        "--pipeline-region": ("REGION", "region of the pipeline job, or 'local' for this machine; required"),
+        "--catalog": ("FILE", "TOML file (path or gs:// URI) with catalogue rows laid over the built-in ones"),
+    },
+    switches={
+        "--check-buckets": "ask Cloud Storage where the job's buckets are, and warn when they are far away",
+        "--json": "print one JSON object",
+        "--help": "show this text; after a template also its parameters",
+    },
+    filled_in=dict.fromkeys(PLAIN, "may be left out here"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
-    given, rest = parser().parse_known_args(argv)
-    from tuneline import templates
+    reference = template_reference(argv)
+    template = load_template(reference)[0] if reference is not None else None
+    arguments = split(argv, template.inputs if template else {}, SYNTAX)
+    if "--help" in arguments.switches:
+        print(help_text(template, SYNTAX))
+        return 0
+    return _explain(arguments, _checked(arguments, template))
+
+
+def _checked(arguments: Arguments, template: Template | None) -> Template:
+    problems = [f"unexpected argument {extra!r}." for extra in arguments.templates[1 if template else 0 :]]
+    problems += [] if arguments.templates else ["TEMPLATE is missing; expected a template's name or a .yaml file."]
+    problems += [] if "--pipeline-region" in arguments.options else ["--pipeline-region is missing."]
+    if problems or template is None:
+        raise UsageError(*problems, next_action="tuneline explain --help tells more.")
+    if "large_model_reference" not in template.inputs:
+        raise ParameterError(f"{arguments.templates[0]}: has no parameter large_model_reference; expected a tuning template.")
+    return template
+
+
+def _explain(arguments: Arguments, template: Template) -> int:
     from tuneline.catalog import load_catalog
-    from tuneline.cli.run_arguments import split
-    from tuneline.cli.template_source import load_template
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
 
-    template, _ = load_template(given.template)
-    if "large_model_reference" not in template.inputs:
-        raise ParameterError(f"{given.template}: has no parameter large_model_reference; expected a tuning template.")
-    arguments = split(rest, template.inputs)
-    if arguments.templates or arguments.options or arguments.switches:
-        surplus = [*arguments.templates, *arguments.options, *arguments.switches]
-        raise UsageError(*(f"unexpected argument {argument!r}." for argument in surplus), next_action="tuneline explain --help tells more.")
     # The same check as the first task's, with something in the parameters that do not decide where a job runs.
-    values = templates.coerce(template, {**{name: value for name, value in PLAIN.items() if name in template.inputs}, **arguments.parameters})
+    values = coerce(template, {**{name: value for name, value in PLAIN.items() if name in template.inputs}, **arguments.parameters})
     known = {field.name for field in fields(TuningParameters)}
     parameters = TuningParameters(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]  # coerced to their types
-    catalog = load_catalog(_read(given.catalog), given.catalog) if given.catalog else load_catalog()
-    findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=given.pipeline_region, has_gpu=has_gpu())
+    overlay = arguments.options.get("--catalog")
+    catalog = load_catalog(_read(overlay), overlay) if overlay else load_catalog()
+    region = arguments.options["--pipeline-region"]
+    findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=region, has_gpu=has_gpu())
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
-    buckets = _bucket_warnings(arguments.parameters, findings.resolved) if given.check_buckets else []
+    buckets = _bucket_warnings(arguments.parameters, findings.resolved) if "--check-buckets" in arguments.switches else []
     for warning in (*findings.warnings, *buckets, *not_built_yet(parameters, findings.resolved)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
-    if given.json:
+    if "--json" in arguments.switches:
         print(json.dumps({**answer, "reasons": findings.resolved.reasons}))
     else:
         width = max(map(len, SHOWN))
