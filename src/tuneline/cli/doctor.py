@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 from tuneline.cli.submit_arguments import DOCTOR, checked_parameters, chosen_template, job_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
 from tuneline.errors import UsageError, UserError
 from tuneline.local.extras import is_installed
-from tuneline.templates import Template, load
+from tuneline.templates import Template
 from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.google_apis import GoogleApis
 from tuneline.vertex.preflight import Check, Finding, Plan, exit_code, problem, run_checks
@@ -25,7 +26,7 @@ _WORDS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM", "unknown": "un
 def main(argv: Sequence[str]) -> int:
     """Check everything that can be checked."""
     reference = template_reference(argv)
-    template = load(reference) if reference is not None else None
+    template = load_template(reference)[0] if reference is not None else None
     arguments = split(argv, template.inputs if template else {}, DOCTOR)
     if "--help" in arguments.switches:
         print(help_text(template, DOCTOR))

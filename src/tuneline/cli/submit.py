@@ -11,11 +11,12 @@ from urllib.parse import quote
 from tuneline.cli.following import fail, tell, wait_for
 from tuneline.cli.submit_arguments import SUBMIT, check_usage, checked_parameters, chosen_template, job_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
 from tuneline.errors import ParameterError, TunelineError, UserError
 from tuneline.kubeflow.pipelines import Kubeflow, RunOptions, run_request
 from tuneline.remote_job import RemoteJob
 from tuneline.submission import Checked
-from tuneline.templates import Template, load
+from tuneline.templates import Template
 from tuneline.vertex import pipeline_jobs
 from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.google_apis import GoogleApis
@@ -39,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _submit(argv: Sequence[str]) -> int:
     reference = template_reference(argv)
-    template = load(reference) if reference is not None else None
+    template = load_template(reference)[0] if reference is not None else None
     arguments = split(argv, template.inputs if template else {}, SUBMIT)
     if "--help" in arguments.switches:
         print(help_text(template, SUBMIT))
