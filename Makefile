@@ -23,7 +23,7 @@ $(VENV)/tune: $(VENV)/torch pyproject.toml
 	@touch $@
 
 $(VENV)/dev: $(VENV)/tune
-	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve,gcs,kfp,dev]'
+	$(PIP) install --quiet --constraint constraints.txt --editable '.[tune,serve,gcs,vertex,kfp,dev]'
 	@touch $@
 
 install: $(VENV)/dev ## set up .venv with everything

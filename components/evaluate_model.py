@@ -18,6 +18,7 @@ def evaluate_model(
     checkpoints: dsl.Input[dsl.Model],
     history: dsl.Input[dsl.Metrics],
     evaluation: dsl.Output[dsl.Metrics],
+    gcp_resources: dsl.OutputPath(str),
 ) -> dsl.ContainerSpec:
     """Measure the base model and every checkpoint on the evaluation data.
 
@@ -30,15 +31,18 @@ def evaluate_model(
 
     Returns:
         evaluation: Metrics of the base model and the checkpoints, with sample answers (JSON).
+        gcp_resources: The job that computed, as Vertex's console shows it (JSON); empty when the task did so itself.
     """
     return step(
         "evaluate_model",
         images.TUNER,
         **part(EvaluateModel, parameters),
         dataset_fingerprint=dataset_fingerprint,
+        tuner_image=images.TUNER,
         resolved=resolved.path,
         dataset=dataset.path,
         checkpoints=checkpoints.path,
         history=history.path,
         output_evaluation=evaluation.path,
+        output_gcp_resources=gcp_resources,
     )

@@ -4,3 +4,4 @@ from tuneline import __version__
 
 BASE = f"tuneline/base:{__version__}"
 TUNER = f"tuneline/tuner-gpu:{__version__}"
+PREDICTOR = f"tuneline/predictor:{__version__}"

@@ -18,6 +18,7 @@ def tune_model(
     checkpoints: dsl.Output[dsl.Model],
     tensorboard: dsl.Output[dsl.Artifact],
     history: dsl.Output[dsl.Metrics],
+    gcp_resources: dsl.OutputPath(str),
 ) -> dsl.ContainerSpec:
     """Tune the base model on the transformed dataset.
 
@@ -30,15 +31,18 @@ def tune_model(
         checkpoints: Folder with self-contained checkpoints under postprocess/node-0/checkpoints.
         tensorboard: Folder with TensorBoard events.
         history: Training and evaluation metrics by step (JSON).
+        gcp_resources: The job that computed, as Vertex's console shows it (JSON); empty when the task did so itself.
     """
     return step(
         "tune_model",
         images.TUNER,
         **part(TuneModel, parameters),
         dataset_fingerprint=dataset_fingerprint,
+        tuner_image=images.TUNER,
         resolved=resolved.path,
         dataset=dataset.path,
         output_checkpoints=checkpoints.path,
         output_tensorboard=tensorboard.path,
         output_history=history.path,
+        output_gcp_resources=gcp_resources,
     )

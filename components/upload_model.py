@@ -14,10 +14,12 @@ from tuneline.parameters import UploadModel
 def upload_model(
     parameters: UploadModel,
     pipeline_job_name: str,
+    dataset_fingerprint: str,
     resolved: dsl.Input[dsl.Artifact],
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Metrics],
     selected: dsl.Input[dsl.Artifact],
+    history: dsl.Input[dsl.Metrics],
     uploaded: dsl.Output[VertexModel],
     model_resource_name: dsl.OutputPath(str),
 ) -> dsl.ContainerSpec:
@@ -25,10 +27,12 @@ def upload_model(
 
     Args:
         pipeline_job_name: Name of the pipeline job, for the model's labels.
+        dataset_fingerprint: Fingerprint of the data files' content, for the model's labels.
         resolved: What validate-parameters decided.
         model: The chosen checkpoint.
         evaluation: What evaluate-model measured.
         selected: The choice and its reason.
+        history: Metrics recorded while tuning, for the TensorBoard.
 
     Returns:
         uploaded: The registered model.
@@ -39,10 +43,13 @@ def upload_model(
         images.BASE,
         **part(UploadModel, parameters),
         pipeline_job_name=pipeline_job_name,
+        dataset_fingerprint=dataset_fingerprint,
+        serving_image=images.PREDICTOR,
         resolved=resolved.path,
         model=model.path,
         evaluation=evaluation.path,
         selected=selected.path,
+        history=history.path,
         output_uploaded=uploaded.path,
         output_model_resource_name=model_resource_name,
     )

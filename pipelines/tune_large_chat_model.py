@@ -2,12 +2,13 @@
 
 from kfp import dsl
 
-from pipelines.tuning import TunedModel, tuning
+from pipelines.tuning import TunedModel, tuning, versioned
 from tuneline.interface import taking
 from tuneline.parameters import TuningParameters
 
 
 @dsl.pipeline(name="tune-large-chat-model")
+@versioned
 @taking(TuningParameters)
 def tune_large_chat_model(parameters: TuningParameters) -> TunedModel:
     """Tune a large language model on examples of conversations.

@@ -6,13 +6,18 @@ conditions. Tuning and evaluation are tried twice, since a lost machine is their
 checkpoint; the others fail for reasons that a second try meets again.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from kfp import dsl
 
 from components import deploy_model, evaluate_model, select_checkpoint, transform_dataset, tune_model, upload_model, validate_parameters
+from tuneline import __version__
 from tuneline.interface import part
 from tuneline.parameters import DeployModel, EvaluateModel, SelectCheckpoint, TransformDataset, TuneModel, TuningParameters, UploadModel
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 # Vertex puts the job's region in its place; other back ends leave the text, which validate-parameters knows. In a list, because
 # kfp.local searches a text for placeholders and breaks at one that it does not know.
@@ -24,6 +29,13 @@ class TunedModel(NamedTuple):
 
     model_resource_name: str
     endpoint_resource_name: str
+
+
+def versioned(function: Callable[P, R]) -> Callable[P, R]:
+    """Let the description say which Tuneline compiles the pipeline. Clients hand a description on, people see it, nothing depends on it."""
+    summary, newline, rest = (function.__doc__ or "").partition("\n")
+    function.__doc__ = f"{summary} Tuneline {__version__}.{newline}{rest}"
+    return function
 
 
 def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
@@ -60,10 +72,12 @@ def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
     uploaded = upload_model(
         **part(UploadModel, parameters),
         pipeline_job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+        dataset_fingerprint=fingerprint,
         resolved=resolved,
         model=model,
         evaluation=evaluation,
         selected=chosen.outputs["selected"],
+        history=history,
     )
     uploaded.set_caching_options(False)
     model_resource_name = uploaded.outputs["model_resource_name"]

@@ -174,7 +174,7 @@ def test_own_weights_replace_the_uri_and_nothing_else() -> None:
         ("machines.toml", 'accelerator = "GPU"', 'accelerator = "NPU"', ["[[machine]] vertex-gpu", "accelerator is 'NPU'"]),
         ("machines.toml", "accelerator_count = 8", "accelerator_count = 8.0", ["accelerator_count is 8.0"]),
         ("machines.toml", 'region = "us-central1"', 'region = "us-central"', ["region names 'us-central'", "Did you mean 'us-central1'"]),
-        ("machines.toml", 'region = "us-central1"', 'region = "us-west1"', ["'us-west1' does not have 'GPU' among its tuning_accelerators"]),
+        ("machines.toml", 'region = "us-central1"', 'region = "us-west4"', ["'us-west4' does not have 'GPU' among its tuning_accelerators"]),
         ("machines.toml", 'region = "us-central1"\naccelerator = "GPU"', 'region = "europe-west4"\naccelerator = "TPU"', ["as well. Keep one", "GPU"]),
         ("machines.toml", 'id = "vertex-tpu"', 'id = "vertex-gpu"', ["'vertex-gpu' is already the name"]),
         ("regions.toml", 'backend = "local"', 'backend = "slurm"', ["[[region]] local", "backend is 'slurm'"]),
@@ -199,7 +199,7 @@ def test_a_table_that_is_no_list_of_rows_is_refused() -> None:
 def test_all_problems_of_all_files_are_raised_at_once() -> None:
     texts = {
         **TEXTS,
-        "machines.toml": TEXTS["machines.toml"].replace("accelerator_count = 8", "accelerator_count = -8"),
+        "machines.toml": TEXTS["machines.toml"].replace("accelerator_count = 8", "accelerator_count = -8", 1),
         "regions.toml": TEXTS["regions.toml"].replace("batch_size = 24", "batch_size = 2.4"),
     }
     with pytest.raises(CatalogError) as caught:
@@ -304,8 +304,14 @@ def test_the_documentation_has_every_region_machine_batch_size_and_model() -> No
     text = (Path(__file__).parents[1] / "docs/regions-and-machines.md").read_text(encoding="utf-8")
     catalog = load_catalog()
     expected = [machine_row("GPU"), machine_row("TPU"), *map(model_row, catalog.models.values())]
-    assert [line for line in text.splitlines() if line.startswith("| ") and "batch size" not in line and "learning rate" not in line] == expected
-    assert f"any of: {', '.join(catalog.region_names('vertex'))}." in text
+    assert [line for line in text.splitlines() if line.startswith(("| GPU", "| TPU")) or "://" in line or "embedded:" in line] == expected
+    hosted = catalog.region_names("vertex", hosted=True)
+    assert f"any of: {', '.join(hosted)}." in text
+    own = {row.region: row.machine_type for row in catalog.machines.values() if row.models == "open"}
+    assert len(own) == 5
+    for region, machine_type in own.items():
+        assert f"{region} ({machine_type})" in text
+    assert [name for name in catalog.region_names("vertex") if name not in hosted] == ["us-east5"]
 
 
 def test_the_documentations_example_row_can_be_loaded() -> None:

@@ -1,6 +1,7 @@
-"""Templates: found by name, path or hosted URI; values in their types; images from another registry."""
+"""Templates: found by name, path or hosted URI; values in their types; images from another registry, pinned; text to the byte."""
 
 import copy
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -8,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tuneline import templates
-from tuneline.errors import ParameterError, TemplateError, UsageError
-from tuneline.templates import Template, coerce, load, read, with_image_registry
+from tuneline import __version__, templates
+from tuneline.errors import ParameterError, TemplateError, UsageError, UserError
+from tuneline.templates import HOSTED, HOSTED_PREFIX, Template, coerce, images, load, read, text_of, with_image_digests, with_image_registry
 
 REQUIRED = {"project": "p", "model_display_name": "m"}
 SMALL = """
@@ -229,8 +230,127 @@ def test_images_come_from_another_registry(small: Template) -> None:
 
 def test_a_moved_template_differs_in_its_images_only(large: Template) -> None:
     moved = yaml.safe_dump(with_image_registry(large.spec, "localhost:5000"))
-    assert moved.count("localhost:5000/") == 7
+    assert moved.count("localhost:5000/") == 10
     assert yaml.safe_load(moved.replace("localhost:5000/", "")) == large.spec
+
+
+IN_ARGUMENTS = """
+components: {}
+deploymentSpec:
+  executors:
+    one:
+      container:
+        image: tuneline/base:0.1.0
+        command: [python, -m, launch, --python-image, python, -image, kept]
+        args: [--tuner-image, 'tuneline/tuner-gpu:0.1.0', --serving-image-uri, us-docker.pkg.dev/team/predictor, --name, 'tuneline/kept:1',
+          --empty-image, '', --other-image, --flag, --open-image, '{{$.inputs.parameters[''image'']}}', --input-image, gs://bucket/cat.png, --last-image]
+pipelineInfo: {name: in-arguments}
+root: {}
+"""
+
+
+def test_images_in_arguments_come_from_another_registry_too() -> None:
+    [executor] = with_image_registry(read(IN_ARGUMENTS, "given").spec, "registry.example.com/team")["deploymentSpec"]["executors"].values()
+    assert executor["container"] == {
+        "image": "registry.example.com/team/tuneline/base:0.1.0",
+        "command": ["python", "-m", "launch", "--python-image", "registry.example.com/team/python", "-image", "kept"],
+        "args": [
+            *("--tuner-image", "registry.example.com/team/tuneline/tuner-gpu:0.1.0"),
+            *("--serving-image-uri", "registry.example.com/team/team/predictor"),
+            *("--name", "tuneline/kept:1", "--empty-image", "", "--other-image", "--flag"),
+            *("--open-image", "{{$.inputs.parameters['image']}}", "--input-image", "gs://bucket/cat.png", "--last-image"),
+        ],
+    }
+
+
+def test_images_are_listed_once_with_those_in_arguments(large: Template) -> None:
+    spec = read(IN_ARGUMENTS, "given").spec
+    assert images(spec) == ("tuneline/base:0.1.0", "python", "tuneline/tuner-gpu:0.1.0", "us-docker.pkg.dev/team/predictor")
+    assert images(large.spec) == (f"tuneline/base:{__version__}", f"tuneline/tuner-gpu:{__version__}", f"tuneline/predictor:{__version__}")
+
+
+A, B, C = (f"sha256:{digit * 64}" for digit in "abc")
+
+
+def test_images_are_pinned_by_any_part_of_their_name_also_in_arguments() -> None:
+    spec = with_image_registry(read(IN_ARGUMENTS, "given").spec, "localhost:5000/team")
+    pinned = with_image_digests(spec, {"base": A, "tuneline/tuner-gpu:0.1.0": B, "localhost:5000/team/team/predictor": C})
+    assert images(pinned) == (
+        f"localhost:5000/team/tuneline/base@{A}",
+        "localhost:5000/team/python",
+        f"localhost:5000/team/tuneline/tuner-gpu@{B}",
+        f"localhost:5000/team/team/predictor@{C}",
+    )
+    assert images(with_image_digests(pinned, {"base": B}))[0] == f"localhost:5000/team/tuneline/base@{B}"
+    assert with_image_digests(spec, {}) == spec
+
+
+def test_digests_that_fit_no_image_or_several_are_told_at_once() -> None:
+    spec = read(IN_ARGUMENTS.replace("team/predictor", "team/base:1"), "given").spec
+    with pytest.raises(UserError) as caught:
+        with_image_digests(spec, {"base": A, "predictor": A, "tuner-gpu:0.2.0": A, "gpu": A, "tuner-gpu": "sha256:12", "tuneline/tuner-gpu": B})
+    assert [problem.partition(";")[0] for problem in caught.value.problems] == [
+        "tuner-gpu: 'sha256:12' is no digest",
+        "'base' names 2 images of the template",
+        "'predictor' names 0 images of the template",
+        "'tuner-gpu:0.2.0' names 0 images of the template",
+        "'gpu' names 0 images of the template",
+        f"tuneline/tuner-gpu:0.1.0 has two digests: sha256:12 and {B}.",
+    ]
+
+
+@pytest.mark.parametrize("file", sorted(templates.FOLDER.rglob("*.yaml")), ids=lambda file: file.stem)
+def test_a_template_written_again_is_the_same_to_the_byte(file: Path) -> None:
+    template = load(str(file))
+    assert text_of(template, template.spec) == template.text
+    assert template.text.encode() == file.read_bytes()
+    assert template.digest == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def test_lines_that_end_otherwise_count_for_the_digest(tmp_path: Path) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_bytes(SMALL.replace("\n", "\r\n").encode())
+    assert load(str(file)).digest == f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+
+def described(text: str, image: str = "python:3.11") -> Template:
+    return read(SMALL.replace("{name: small}", f"{{name: small, description: '{text}'}}").replace("us-docker.pkg.dev/team/python:3.11", image), "given")
+
+
+@pytest.mark.parametrize(
+    ("template", "version"),
+    [
+        (described("Does this. Tuneline 0.2.0."), "0.2.0"),
+        (described("Does this with Tuneline 1.0.0rc1, and that."), "1.0.0rc1"),
+        (described("Tuneline 2.0+local"), "2.0+local"),
+        (described("Does this."), "0.1.0"),
+        (described("Made by Tuneline."), "0.1.0"),
+        (described("Does this.", image="example.com/tuneline/tuner-gpu:0.2.0"), ""),
+        (described("Does this.", image=f"example.com/tuneline/tuner-gpu@{A}"), "0.1.0"),
+    ],
+)
+def test_the_version_is_the_descriptions_or_else_that_of_the_images(template: Template, version: str) -> None:
+    assert template.version == version
+
+
+def test_a_moved_and_pinned_template_still_tells_its_version(large: Template) -> None:
+    spec = with_image_digests(with_image_registry(large.spec, "localhost:5000"), {"base": A, "tuner-gpu": B})
+    assert read(text_of(large, spec), "moved").version == __version__
+
+
+def test_other_uris_are_pulled_where_that_is_asked_for(large: Template) -> None:
+    asked = []
+
+    def pull(uri: str) -> bytes:
+        asked.append(uri)
+        return large.text.encode()
+
+    uri = "https://europe-kfp.pkg.dev/project/repository/tune-large-model/0.1.0"
+    assert load(uri, pull=pull) == large
+    assert [load(hosted, pull=pull).name for hosted in HOSTED] == list(HOSTED.values())
+    with pytest.raises(TemplateError, match="Did you mean"):
+        load(f"{HOSTED_PREFIX}tune-large-model/v1.0.0", pull=pull)
+    assert asked == [uri]
 
 
 def test_templates_need_no_kfp() -> None:

@@ -10,6 +10,7 @@
     │   └── NotFoundError           a run, model or endpoint that does not exist
     ├── UsageError              2   an unknown flag, parameter or command
     ├── InfrastructureError    13   a disk, network or service failed; safe to try again
+    │   └── CapacityError           a quota is used up or a machine is not to be had; another place or time may do
     └── Interrupted            75   stopped by SIGTERM (75) or Ctrl-C (130); the run can be resumed
 
 An exception of another class is a bug of ours and ends with 70.
@@ -73,6 +74,12 @@ class InfrastructureError(TunelineError):
 
     exit_code = 13
     attribution = "infrastructure"
+
+
+class CapacityError(InfrastructureError):
+    """A quota is used up, or there is no machine of the kind; another region, machine or time may do."""
+
+    attribution = "capacity"
 
 
 class Interrupted(TunelineError):

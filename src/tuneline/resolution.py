@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 Backend = Literal["local", "vertex", "kubernetes"]
+Launch = Literal["in-place", "custom-job", "train-job"]
+"""Where tune-model and evaluate-model compute: in their own task, in a Vertex CustomJob, or in a Kubeflow TrainJob."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +26,41 @@ class ResolvedModel:
     """Tokens of one example, prompt and completion."""
     learning_rate: float
     """Recommended peak learning rate."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What tunes, and where."""
+
+    region: str
+    machine_type: str
+    accelerator_type: str
+    """`NVIDIA_A100_80GB`, `TPU_V3`, ...; empty for a CPU."""
+    accelerator_count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobSettings:
+    """How the job that tunes is set up on Vertex, as far as the user said. Names and empty values are those of the pipeline parameters."""
+
+    replica_count: int = 1
+    scheduling_strategy: str = ""
+    max_wait_duration: str = ""
+    reservation: str = ""
+    tuning_image_uri: str = ""
+    network: str = ""
+    service_account: str = ""
+    encryption_spec_key_name: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Champion:
+    """The version of the model that is to be beaten, or tuned further."""
+
+    model_resource_name: str
+    """With its version."""
+    uri: str
+    """Folder of its files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +88,13 @@ class Resolved:
     """`NVIDIA_A100_80GB`, `TPU_V3`, ...; empty for a CPU."""
     accelerator_count: int
     batch_size: int
+    launch: Launch = "in-place"
+    fallbacks: tuple[Machine, ...] = ()
+    """What tunes instead when there is no quota or no machine, in this order."""
+    job: JobSettings = JobSettings()
+    champion: Champion | None = None
+    skip_reason: str = ""
+    """Why there is nothing to do; the later tasks then put out nothing."""
     base_model: ResolvedModel
     limits: Limits
     reasons: tuple[str, ...]
@@ -67,6 +111,9 @@ class Resolved:
             raise ValueError(f"resolved.json has unknown keys {sorted(unknown)}; it was written by another version.")
         values["base_model"] = ResolvedModel(**values["base_model"])
         values["limits"] = Limits(**values["limits"])
+        values["job"] = JobSettings(**values["job"])
+        values["fallbacks"] = tuple(Machine(**machine) for machine in values["fallbacks"])
+        values["champion"] = Champion(**values["champion"]) if values["champion"] else None
         values["reasons"] = tuple(values["reasons"])
         return cls(**values)
 

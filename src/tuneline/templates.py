@@ -1,16 +1,19 @@
 """Find a compiled template, give its parameters their types, and point its images to another registry. No kfp needed."""
 
 import copy
+import hashlib
+import itertools
 import json
+import re
 import reprlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import yaml
 
-from tuneline.errors import ParameterError, TemplateError, UsageError, did_you_mean
+from tuneline.errors import ParameterError, TemplateError, UsageError, UserError, did_you_mean
 from tuneline.interface import boolean, integer, number
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -31,6 +34,12 @@ KINDS = {
     "STRUCT": "an object",
 }
 PLACEHOLDER = "{{$."
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+IMAGE_FLAGS = ("-image", "-image-uri")
+"""How the flags of a container end that are followed by an image reference."""
+
+_VERSION = re.compile(r"\bTuneline (\d[\w.+!-]*\w)")
+_OWN_IMAGE = re.compile(r"(?:^|/)tuneline/[^/:@]+:([^/:@]+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +64,22 @@ class Template:
     """The pipeline spec as it was compiled."""
     inputs: Mapping[str, Input]
     """By name, in the template's order."""
+    text: str = field(default="", repr=False)
+    """The file, to the byte in UTF-8."""
+
+    @property
+    def digest(self) -> str:
+        """`sha256:...` of the file's bytes; a repository of templates calls that a version."""
+        return digest_of(self.text.encode("utf-8"))
+
+    @property
+    def version(self) -> str:
+        """The Tuneline that compiled it: as its description says, else as the tags of Tuneline's images do. Empty when neither tells."""
+        info = _mapping(self.spec["pipelineInfo"], "pipelineInfo")
+        if stated := _VERSION.search(str(info.get("description", ""))):
+            return stated[1]
+        tags = {found[1] for image in images(self.spec) if (found := _OWN_IMAGE.search(image))}
+        return tags.pop() if len(tags) == 1 else ""
 
 
 def names() -> tuple[str, ...]:
@@ -73,21 +98,45 @@ def path(name: str) -> Path:
     return file
 
 
-def load(reference: str) -> Template:
-    """The template behind a name, a .yaml file or the URI of a hosted template."""
+def load(reference: str, *, pull: Callable[[str], bytes] | None = None) -> Template:
+    """The template behind a name, a .yaml file or a URI: hosted templates are built in, `pull` fetches any other one, where it is given."""
     if reference in HOSTED:
         return load(HOSTED[reference])
-    if "://" in reference:
+    if "://" not in reference:
+        content = _content(reference)
+    elif pull is None or reference.startswith(HOSTED_PREFIX):
         raise TemplateError(
             f"{reference}: this template is not built in.{did_you_mean(reference, HOSTED)} Built in are {', '.join(HOSTED)}.",
-            next_action="Download any other template and give its path.",
+            next_action="Fetch any other template (from a registry: tuneline template pull URI) and give its path.",
         )
-    if not reference.endswith((".yaml", ".yml", ".json")):
-        return read(path(reference).read_text(encoding="utf-8"), reference)
+    else:
+        content = pull(reference)
+    return read_bytes(content, reference)
+
+
+def _content(reference: str) -> bytes:
+    file = Path(reference) if reference.endswith((".yaml", ".yml", ".json")) else path(reference)
     try:
-        return read(Path(reference).read_text(encoding="utf-8"), reference)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TemplateError(f"{reference}: cannot be read ({error}). Expected a compiled pipeline, or the name of one: {', '.join(names())}.") from None
+        return file.read_bytes()
+    except OSError as error:
+        raise _unreadable(reference, error) from None
+
+
+def _unreadable(reference: str, error: Exception) -> TemplateError:
+    return TemplateError(f"{reference}: cannot be read ({error}). Expected a compiled pipeline, or the name of one: {', '.join(names())}.")
+
+
+def digest_of(content: bytes) -> str:
+    """`sha256:...` of a file's bytes."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def read_bytes(content: bytes, source: str) -> Template:
+    """The template in a file's bytes; `source` names it in errors."""
+    try:
+        return read(content.decode("utf-8"), source)
+    except UnicodeDecodeError as error:
+        raise _unreadable(source, error) from None
 
 
 def read(text: str, source: str) -> Template:
@@ -105,7 +154,8 @@ def read(text: str, source: str) -> Template:
     name = _mapping(spec["pipelineInfo"], f"{source}: pipelineInfo").get("name")
     definitions = _mapping(_mapping(spec["root"], f"{source}: root").get("inputDefinitions", {}), f"{source}: inputDefinitions")
     parameters = _mapping(definitions.get("parameters", {}), f"{source}: parameters")
-    return Template(name=str(name), spec=spec, inputs={key: _input(key, definition, source) for key, definition in parameters.items()})
+    inputs = {key: _input(key, definition, source) for key, definition in parameters.items()}
+    return Template(name=str(name), spec=spec, inputs=inputs, text=text)
 
 
 def _mapping(value: object, where: str) -> dict[str, Json]:
@@ -182,19 +232,90 @@ def _coerced(value: object, kind: str) -> Json:
     raise ValueError(kind)
 
 
+def text_of(template: Template, spec: Mapping[str, Json]) -> str:
+    """The text of `template` with another spec: the comments that it opens with, then one document as kfp writes it."""
+    comments = itertools.takewhile(lambda line: line.startswith("#"), template.text.splitlines(keepends=True))
+    return "".join(comments) + yaml.safe_dump(dict(spec), sort_keys=True)
+
+
+def images(spec: Mapping[str, Json]) -> tuple[str, ...]:
+    """The image references of a pipeline spec, each once: the containers' own, and those that arguments name."""
+    found: dict[str, None] = {}
+
+    def note(image: str) -> str:
+        found[image] = None
+        return image
+
+    _with_images(spec, note)
+    return tuple(found)
+
+
 def with_image_registry(spec: Mapping[str, Json], registry: str) -> dict[str, Json]:
     """A copy of the pipeline spec whose images come from `registry`, e.g. `registry.example.com/team`.
 
-    A registry host that an image names already is replaced; an image that is itself a placeholder stays.
+    So do the images that arguments name: what follows a flag that ends in `-image` or `-image-uri`. A registry host that an image names
+    already is replaced; an image that is itself a placeholder stays.
     """
+    return _with_images(spec, lambda image: f"{registry.rstrip('/')}/{_without_host(image)}")
+
+
+def with_image_digests(spec: Mapping[str, Json], digests: Mapping[str, str]) -> dict[str, Json]:
+    """A copy of the pipeline spec whose images are pinned: `@sha256:...` takes the place of the tag.
+
+    `digests` is by image reference, with or without the tag and any leading part: `tuneline/base:0.1.0` or `base` stand for
+    `registry.example.com/tuneline/base:0.1.0`. Images that none names stay as they are. Raises `UserError` with all problems.
+    """
+    known = images(spec)
+    problems = [f"{key}: {value!r} is no digest; expected sha256: and 64 hexadecimal digits." for key, value in digests.items() if not DIGEST.fullmatch(value)]
+    pins: dict[str, str] = {}
+    for key, value in digests.items():
+        fitting = [image for image in known if _fits(key, image)]
+        if len(fitting) != 1:
+            problems.append(f"{key!r} names {len(fitting)} images of the template; expected one of {', '.join(known)}.")
+        elif pins.setdefault(fitting[0], value) != value:
+            problems.append(f"{fitting[0]} has two digests: {pins[fitting[0]]} and {value}.")
+    if problems:
+        raise UserError(*problems)
+    return _with_images(spec, lambda image: f"{_repository_and_tag(image)[0]}@{pins[image]}" if image in pins else image)
+
+
+def _with_images(spec: Mapping[str, Json], change: Callable[[str], str]) -> dict[str, Json]:
     changed = copy.deepcopy(dict(spec))
     for container in _containers(changed):
-        image = str(container["image"])
-        host, slash, rest = image.partition("/")
-        has_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
-        if PLACEHOLDER not in image:
-            container["image"] = f"{registry.rstrip('/')}/{rest if has_host else image}"
+        container["image"] = change(str(container["image"])) if _is_image(container["image"]) else container["image"]
+        for name in ("command", "args"):
+            words = container.get(name)
+            if isinstance(words, list):
+                pairs = zip([None, *words], words, strict=False)
+                container[name] = [change(str(word)) if _takes_image(before) and _is_image(word) else word for before, word in pairs]
     return changed
+
+
+def _takes_image(word: Json) -> bool:
+    return isinstance(word, str) and word.startswith("--") and word.endswith(IMAGE_FLAGS)
+
+
+def _is_image(value: Json) -> bool:
+    """Whether it is a reference that can be changed: no placeholder, and after a flag neither another flag, nor a URI, nor nothing."""
+    return isinstance(value, str) and value != "" and not value.startswith("-") and PLACEHOLDER not in value and "://" not in value
+
+
+def _without_host(image: str) -> str:
+    host, slash, rest = image.partition("/")
+    has_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
+    return rest if has_host else image
+
+
+def _repository_and_tag(image: str) -> tuple[str, str]:
+    """Repository and tag of an image reference; no digest, and an empty tag when there is none."""
+    name = image.partition("@")[0]
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "")
+
+
+def _fits(key: str, image: str) -> bool:
+    (wanted, wanted_tag), (repository, tag) = _repository_and_tag(key), _repository_and_tag(image)
+    return f"/{repository}".endswith(f"/{wanted}") and wanted_tag in ("", tag)
 
 
 def _containers(spec: dict[str, Json]) -> Iterator[dict[str, Json]]:

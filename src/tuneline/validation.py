@@ -14,15 +14,18 @@ from tuneline.catalog import Catalog
 from tuneline.catalog.base_model import BaseModel, resolve_base_model
 from tuneline.catalog.rows import Kind
 from tuneline.errors import ParameterError, did_you_mean
+from tuneline.overrides import Overrides
 from tuneline.parameters import TuningParameters
 from tuneline.placement import PLACEHOLDER, Placement, Request, resolve_placement
-from tuneline.resolution import Backend, Resolved
+from tuneline.resolution import Backend, JobSettings, Resolved
 
 KINDS: Mapping[str, tuple[Kind, ...]] = {"tune-large-model": ("text", "code", "any"), "tune-large-chat-model": ("text", "chat", "codechat", "any")}
 """Template -> the kinds of model references that it takes. A template that is not here takes all. The hosted templates share one
 list of inputs, with a text model as the default; so the chat template takes that too."""
 GENERATION_METRICS = ("exact_match", "rouge_l", "chrf")
 _BACKENDS = {"vertex": "Vertex AI", "kubernetes": "a Kubernetes cluster"}
+_ON_KUBERNETES = ("accelerator_count", "replica_count", "tuning_image_uri")
+"""Settings of the job that tunes which a Kubeflow TrainJob has as well."""
 DEFAULTS = {field.name: field.default for field in fields(TuningParameters)}
 
 
@@ -74,10 +77,15 @@ def _place(parameters: TuningParameters, catalog: Catalog, base: BaseModel | Non
     request = Request(
         pipeline_location=pipeline_location, location=parameters.location, accelerator_type=parameters.accelerator_type,
         encryption_spec_key_name=parameters.encryption_spec_key_name, tensorboard_resource_id=parameters.tensorboard_resource_id,
-        batch_size=parameters.batch_size,
+        batch_size=parameters.batch_size, is_open_model=base is not None and not base.resolved.legacy, overrides=_overrides(parameters),
     )  # fmt: skip
     length, batch_size = (base.resolved.max_sequence_length, base.row.local_batch_size) if base else (1, 1)
     return resolve_placement(catalog, request, sequence_length=length, local_batch_size=batch_size, has_gpu=has_gpu)
+
+
+def _overrides(parameters: TuningParameters) -> Overrides:
+    job = JobSettings(**{field.name: getattr(parameters, field.name) for field in fields(JobSettings)})
+    return Overrides(job=job, **{field.name: getattr(parameters, field.name) for field in fields(Overrides) if field.name != "job"})
 
 
 def _resolved(base: BaseModel, placement: Placement) -> Resolved:
@@ -116,7 +124,7 @@ def _is_rate(value: float) -> bool:
 
 def _choices(parameters: TuningParameters) -> Iterator[str]:
     kinds = get_type_hints(TuningParameters)
-    for name in ("enable_checkpoint_selection", "selection_metric", "overlength_policy"):
+    for name in ("enable_checkpoint_selection", "selection_metric", "overlength_policy", "scheduling_strategy"):
         value, choices = getattr(parameters, name), get_args(kinds[name])
         if value not in choices:
             yield f"{name}: found {value!r}; expected one of {', '.join(map(repr, choices))}.{did_you_mean(value, choices)}"
@@ -149,7 +157,7 @@ def _model_problems(base: BaseModel, template: str) -> Iterator[str]:
 
 
 def _uri_problems(parameters: TuningParameters, base: BaseModel | None, backend: Backend) -> Iterator[str]:
-    files = {"dataset_uri": parameters.dataset_uri, "evaluation_data_uri": parameters.evaluation_data_uri, "catalog_uri": parameters.catalog_uri}
+    files = {name: getattr(parameters, name) for name in ("dataset_uri", "evaluation_data_uri", "general_data_uri", "catalog_uri")}
     folders = {"evaluation_output_root_dir": parameters.evaluation_output_root_dir}
     for name, uri in {**files, **folders}.items():
         if uri:
@@ -200,5 +208,8 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
             yield "selection_metric has no effect: enable_checkpoint_selection is false."
     if parameters.learning_rate > 0 and parameters.learning_rate_multiplier != 1:
         yield "learning_rate_multiplier has no effect: learning_rate is set, and is not scaled."
+    for name in _overrides(parameters).given() if backend != "vertex" else ():
+        if backend == "local" or name not in _ON_KUBERNETES:
+            yield f"{name} has no effect outside Vertex."
     if parameters.tensorboard_resource_id and backend != "vertex":
         yield "tensorboard_resource_id has no effect outside Vertex: the events are in the run's tensorboard artifact."

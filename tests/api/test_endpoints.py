@@ -211,7 +211,7 @@ def test_an_endpoint_is_changed_and_its_id_may_be_chosen(bench: Bench) -> None:
     [
         ("", {}, "displayName is missing."),
         ("", {"displayName": "e", "deployedModels": [{}]}, "Deploy models with :deployModel."),
-        ("?endpointId=Mine", {"displayName": "e"}, "endpointId: found 'Mine'"),
+        *((f"?endpointId={name}", {"displayName": "e"}, f"endpointId: found {name!r}") for name in ("Mine", "mine-", "1234567890", "012", "1a")),
         ("/E:deployModel", {"deployedModel": {}}, "deployedModel.model is missing."),
         ("/E:deployModel", {"deployedModel": {"model": "MODEL", "id": "x"}}, "deployedModel.id: found 'x'"),
         ("/E:deployModel", {"deployedModel": {"model": "MODEL"}, "trafficSplit": {"0": 101}}, "trafficSplit.0: found 101" ),

@@ -181,6 +181,9 @@ class Line:
         self.states[job_id] = "begun"
         return True
 
+    def cancel(self, name: str) -> None:
+        """Nobody does."""
+
     def changed(self, job_id: str, look: Look) -> None:
         if look.state.has_ended:
             del self.states[job_id]
@@ -372,7 +375,7 @@ def test_a_run_that_was_stopped_from_outside_goes_on(settings: Settings, monkeyp
         folder.write(run_record("x", RunState.CANCELLED))
         return run_record("x", RunState.CANCELLED)
 
-    def resume(_folder: Path) -> RunRecord:
+    def resume(_folder: Path, **_: object) -> RunRecord:
         calls.append("resume")
         return run_record("x", RunState.SUCCEEDED)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.fake_template_repository import FakeRepository, serving
 from tests.local.fake_engine import fake_engine, flag
 from tests.local.fake_pipelines import Fake, From, write
 from tuneline.cli import main
-from tuneline.cli.run_arguments import complete, split
+from tuneline.cli.run_arguments import SYNTAX, complete
+from tuneline.cli.template_arguments import split
 from tuneline.errors import UsageError
 from tuneline.templates import load
 
@@ -215,10 +217,10 @@ def test_names_and_paths_are_filled_in_for_people(tmp_path: Path) -> None:
 
 def test_a_boolean_may_stand_alone_anywhere() -> None:
     inputs = load("tune-large-model").inputs
-    assert split(["t", "--deploy-model", "--json"], inputs).parameters == {"deploy_model": "true"}
-    assert split(["t", "--deploy-model", "False", "--train-steps", "-1"], inputs).parameters == {"deploy_model": "False", "train_steps": "-1"}
+    assert split(["t", "--deploy-model", "--json"], inputs, SYNTAX).parameters == {"deploy_model": "true"}
+    assert split(["t", "--deploy-model", "False", "--train-steps", "-1"], inputs, SYNTAX).parameters == {"deploy_model": "False", "train_steps": "-1"}
     with pytest.raises(UsageError, match="unknown flag '--foo'"):
-        split(["t", "--foo", "value", "--json"], inputs)
+        split(["t", "--foo", "value", "--json"], inputs, SYNTAX)
 
 
 def test_help_lists_the_template_s_parameters_and_loads_no_heavy_module() -> None:
@@ -243,3 +245,12 @@ def test_a_run_itself_loads_no_heavy_module(tuning: str, tmp_path: Path) -> None
     done = subprocess.run([sys.executable, "-c", program, "run", tuning], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "select               succeeded" in done.stderr
+
+
+def test_a_repositorys_template_is_recorded_by_its_digest(echo: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving(FakeRepository()) as repository:
+        assert main(["template", "publish", echo, "--to", repository.url, "--tag", "1"]) == 0
+        uri = capsys.readouterr().out.splitlines()[-1]
+        answer = run(capsys, uri)
+    record = json.loads(Path(str(answer["run_dir"]), "run.json").read_text())
+    assert record["template"] == f"{uri.rpartition('/')[0]}/{load(echo).digest}"

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from google.protobuf import json_format
 from kfp import components as kfp_components
+from kfp.pipeline_spec import pipeline_spec_pb2
 
 import pipelines.compile as compilation
 from components import COMPONENTS, images
 from pipelines import PIPELINES
-from tuneline import templates
+from tuneline import __version__, templates
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("tune-large-model", "tune-large-chat-model")
@@ -47,15 +49,44 @@ HOSTED = {
 }
 OURS = {
     "base_model_uri": ("STRING", ""),
+    "accelerator_count": ("NUMBER_INTEGER", 0),
     "batch_size": ("NUMBER_INTEGER", 0),
     "catalog_uri": ("STRING", ""),
+    "champion_gate": ("BOOLEAN", False),
+    "champion_margin": ("NUMBER_DOUBLE", 0),
+    "continue_from_champion": ("BOOLEAN", False),
+    "dedicated_endpoint_enabled": ("BOOLEAN", True),
     "deploy_model": ("BOOLEAN", False),
     "evaluation_max_tokens": ("NUMBER_INTEGER", 128),
     "evaluation_num_prompts": ("NUMBER_INTEGER", 32),
+    "general_data_uri": ("STRING", ""),
+    "machine_type": ("STRING", ""),
+    "max_general_loss_increase": ("NUMBER_DOUBLE", 0.1),
+    "max_replica_count": ("NUMBER_INTEGER", 1),
+    "max_wait_duration": ("STRING", ""),
+    "min_replica_count": ("NUMBER_INTEGER", 1),
+    "model_output_root_dir": ("STRING", ""),
+    "network": ("STRING", ""),
     "overlength_policy": ("STRING", "error"),
+    "parent_model": ("STRING", ""),
+    "replica_count": ("NUMBER_INTEGER", 1),
+    "reservation": ("STRING", ""),
+    "scheduling_strategy": ("STRING", ""),
     "seed": ("NUMBER_INTEGER", 0),
     "selection_metric": ("STRING", "token_accuracy"),
+    "service_account": ("STRING", ""),
+    "serving_container_image_uri": ("STRING", ""),
+    "serving_machine_type": ("STRING", ""),
+    "serving_spot": ("BOOLEAN", False),
+    "skip_unchanged": ("BOOLEAN", False),
+    "target_endpoint": ("STRING", ""),
+    "traffic_percentage": ("NUMBER_INTEGER", 100),
+    "tuning_fallbacks": ("STRING", ""),
+    "tuning_image_uri": ("STRING", ""),
+    "tuning_location": ("STRING", ""),
+    "undeploy_after_hours": ("NUMBER_INTEGER", 0),
     "upload_model": ("BOOLEAN", True),
+    "version_aliases": ("STRING", ""),
 }
 
 TASKS = {
@@ -64,7 +95,7 @@ TASKS = {
     "tune-model": {"validate-parameters", "transform-dataset"},
     "evaluate-model": {"validate-parameters", "transform-dataset", "tune-model"},
     "select-checkpoint": {"validate-parameters", "transform-dataset", "tune-model", "evaluate-model"},
-    "upload-model": {"validate-parameters", "evaluate-model", "select-checkpoint"},
+    "upload-model": {"validate-parameters", "tune-model", "evaluate-model", "select-checkpoint"},
     "deploy-model": {"validate-parameters", "select-checkpoint", "upload-model"},
 }
 CACHED = {"transform-dataset", "tune-model", "evaluate-model", "select-checkpoint"}
@@ -196,6 +227,12 @@ def test_constants_are_the_only_placeholders_in_the_graph(name: str) -> None:
 @each_name
 def test_pipeline_is_called_like_its_file(name: str) -> None:
     assert compiled(name)["pipelineInfo"]["name"] == name
+
+
+@each_name
+def test_description_says_which_tuneline_compiled_it_where_kfp_reads_it(name: str) -> None:
+    spec = json_format.ParseDict(compiled(name), pipeline_spec_pb2.PipelineSpec())
+    assert spec.pipeline_info.description.endswith(f". Tuneline {__version__}.")
 
 
 @each_file

@@ -67,7 +67,8 @@ class Pipeline:
     def run(self, **parameters: object) -> Evaluation:
         flags = {"evaluation_num_prompts": 3, "evaluation_max_tokens": MAX_TOKENS, **parameters}
         paths = {
-            "dataset_fingerprint": "f", "resolved": self.resolved, "dataset": self.dataset, "checkpoints": self.folder / "checkpoints",
+            "dataset_fingerprint": "f", "tuner_image": "i", "output_gcp_resources": self.folder / "out/gcp_resources",
+            "resolved": self.resolved, "dataset": self.dataset, "checkpoints": self.folder / "checkpoints",
             "history": self.folder / "history.json", "output_evaluation": self.folder / "out/evaluation.json",
             "executor_output": self.folder / "out/executor_output.json",
         }  # fmt: skip

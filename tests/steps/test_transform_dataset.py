@@ -27,6 +27,7 @@ class Task:
         self.write("evaluation", [("q", "b")])
         self.flags = {
             "dataset_uri": str(folder / "train.jsonl"), "evaluation_data_uri": str(folder / "evaluation.jsonl"), "default_context": "be brief",
+            "general_data_uri": "",
             "overlength_policy": "error", "dataset_fingerprint": "abc", "resolved": str(folder / "resolved.json"),
             "output_dataset": str(folder / "out" / "dataset"), "executor_output": str(folder / "out" / "executor_output.json"),
         }  # fmt: skip

@@ -38,9 +38,10 @@ class Task:
     def argv(self, attempt: str = "1", **more: str) -> list[str]:
         out = self.folder / attempt
         flags = {
-            "train-steps": "4.0", "evaluation-interval": "2", "enable-early-stopping": "False", "dataset-fingerprint": "f",
+            "train-steps": "4.0", "evaluation-interval": "2", "enable-early-stopping": "False", "dataset-fingerprint": "f", "tuner-image": "i",
             "resolved": str(self.folder / "resolved.json"), "dataset": str(self.folder / "dataset"), "output-checkpoints": str(out / "checkpoints"),
-            "output-tensorboard": str(out / "tensorboard"), "output-history": str(out / "history"), "executor-output": str(out / "executor.json"), **more,
+            "output-tensorboard": str(out / "tensorboard"), "output-history": str(out / "history"), "output-gcp-resources": str(out / "gcp_resources"),
+            "executor-output": str(out / "executor.json"), **more,
         }  # fmt: skip
         return [text for name, value in flags.items() for text in (f"--{name}", value)]
 

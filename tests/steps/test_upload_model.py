@@ -35,9 +35,10 @@ class Pipeline:
 
     def run(self, attempt: str = "1", **parameters: str) -> str:
         """The model's resource name."""
-        files = {"resolved": "resolved.json", "model": "checkpoint-20", "evaluation": "evaluation.json", "selected": "selected.json"}
+        files = {"resolved": "resolved.json", "model": "checkpoint-20", "evaluation": "evaluation.json", "selected": "selected.json", "history": "history.json"}
         outputs = {"output-uploaded": "uploaded", "output-model-resource-name": "name", "executor-output": "executor.json"}
-        flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", **{k.replace("_", "-"): v for k, v in parameters.items()}}
+        flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", "dataset-fingerprint": "f", "serving-image": "i"}
+        flags |= {k.replace("_", "-"): v for k, v in parameters.items()}
         flags |= {name: str(self.folder / file) for name, file in files.items()} | {name: str(self.folder / attempt / file) for name, file in outputs.items()}
         main([word for name, value in flags.items() for word in (f"--{name}", value)])
         return (self.folder / attempt / "name").read_text()
@@ -107,8 +108,3 @@ def test_a_model_that_was_never_measured_is_registered_without_metrics(pipeline:
     evaluation = Evaluation(base=Measured(step=0), candidates=(Measured(step=20),), selected_step=20, metric="token_accuracy", generations=())
     (pipeline.folder / "evaluation.json").write_text(evaluation.to_json())
     assert models.get(pipeline.run()).registration.metrics == {}
-
-
-def test_a_key_that_cannot_be_used_here_is_warned_about(pipeline: Pipeline, caplog: pytest.LogCaptureFixture) -> None:
-    pipeline.run(encryption_spec_key_name="projects/p/locations/us-central1/keyRings/r/cryptoKeys/k")
-    assert "encryption_spec_key_name has no effect" in caplog.text

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from tuneline import __version__
 from tuneline.api import operations
+from tuneline.api.fault_injection import FaultInjection
 from tuneline.api.faults import Fault, fault_of, status_name
 from tuneline.api.gcs import router_of
 from tuneline.api.security import Gate
@@ -28,6 +29,8 @@ def create_app(service: Service) -> FastAPI:
         title="Tuneline", version=__version__, description="Vertex-shaped tuning service on top of the embedded engine.", docs_url=None, redoc_url=None
     )
     app.add_middleware(Gate, settings=service.settings)
+    if service.settings.faults is not None:
+        app.add_middleware(FaultInjection, faults=service.settings.faults, injected=service.injected)
     _add_error_handlers(app)
     for version in VERSIONS:
         for router in _resource_routers(service, version):

@@ -20,7 +20,9 @@ HTTP_STATUS = {
 }
 """google.rpc.Code -> HTTP, as google/rpc/code.proto maps them."""
 
-GRPC_CODES = {"CANCELLED": 1, "INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "INTERNAL": 13, "UNAVAILABLE": 14}
+GRPC_CODES = {
+    "CANCELLED": 1, "INVALID_ARGUMENT": 3, "NOT_FOUND": 5, "RESOURCE_EXHAUSTED": 8, "FAILED_PRECONDITION": 9, "ABORTED": 10, "INTERNAL": 13, "UNAVAILABLE": 14,
+}  # fmt: skip
 """Numbers of google.rpc.Code, which the `error` of a job or an operation holds."""
 
 

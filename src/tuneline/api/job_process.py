@@ -58,14 +58,15 @@ def main(argv: Sequence[str]) -> int:
 def _run(job: Job, runs_dir: Path) -> RunRecord:
     os.environ.update(job.environment)
     folder = RunFolder(runs_dir / job.id)
+    options = engine.Options(max_parallel_tasks=job.max_parallel_tasks) if job.max_parallel_tasks else None
     if (folder.path / "run.json").exists():
         record = folder.read()
         if record.state != RunState.FAILED:  # an earlier process was killed before it could tell of the failure
-            record = engine.resume(folder.path)
+            record = engine.resume(folder.path, options=options)
     else:
         if folder.path.exists():  # an earlier process was killed before its first record
             shutil.rmtree(folder.path)
-        record = engine.run(load(job.template), job.parameters, runs_dir=runs_dir, name=job.id, source=job.template)
+        record = engine.run(load(job.template), job.parameters, runs_dir=runs_dir, name=job.id, source=job.template, options=options)
     if job.output_uri and record.state == RunState.SUCCEEDED:
         export_checkpoints(record, job.output_uri, only_last=job.only_last_checkpoint)
     return record

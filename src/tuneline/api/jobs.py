@@ -61,6 +61,8 @@ class Job:
     """Folder (gs:// URI or path) that receives the checkpoints when the run has succeeded, or nothing."""
     only_last_checkpoint: bool = False
     """Whether only the last one goes there."""
+    max_parallel_tasks: int = 0
+    """Zero: the engine's own choice."""
 
     @classmethod
     def read(cls, folder: Path) -> "Job":
@@ -167,6 +169,9 @@ class Queue(Protocol):
     def changed(self, job_id: str, look: Look) -> None:
         """The job looks like this."""
 
+    def cancel(self, name: str) -> None:
+        """The job of this resource name is not wanted any more."""
+
 
 class Runner:
     """Starts waiting jobs in the order they came, at most `max_running` at once, and tells when one has changed."""
@@ -186,6 +191,11 @@ class Runner:
     def wake(self) -> None:
         """There may be something to do."""
         self._wake.set()
+
+    def cancel(self, name: str) -> None:
+        """Ask the job of this resource name to end."""
+        self._queue.cancel(name)
+        self.wake()
 
     def close(self) -> None:
         """Stop looking; the jobs' processes go on."""

@@ -13,8 +13,8 @@ import uvicorn
 from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
 from tuneline.api.gcs import Buckets
-from tuneline.api.job_queue import JobQueue
 from tuneline.api.jobs import JobFolders, Runner
+from tuneline.api.resources import custom_jobs, pipeline_jobs
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
@@ -37,17 +37,20 @@ def open_service(settings: Settings) -> Iterator[Service]:
         store = Store(settings.home / "service.db")
         operations.fail_interrupted(store)
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
-        queue = JobQueue(store, jobs, publish=lambda body, look: run_scalars.publish(service, body, look))
+        queue = pipeline_jobs.create_queue(store, jobs, publish=lambda body, look: run_scalars.publish(service, body, look))
         runner = Runner(jobs, queue, max_running=settings.max_running)
+        custom = Runner(jobs, custom_jobs.create_queue(store, jobs), max_running=settings.max_running)
         buckets = Buckets(settings.buckets, max_object_bytes=settings.max_upload_bytes)
-        service = Service(settings=settings, store=store, jobs=jobs, runner=runner, buckets=buckets)
+        service = Service(settings=settings, store=store, jobs=jobs, runner=runner, custom_jobs=custom, buckets=buckets)
         scheduler = Scheduler(service)
         runner.start()
+        custom.start()
         scheduler.start()
         try:
             yield service
         finally:
             scheduler.close()
+            custom.close()
             runner.close()
             buckets.close()
 

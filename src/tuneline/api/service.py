@@ -1,6 +1,7 @@
 """What the routes share."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from tuneline.api.gcs import Buckets
 from tuneline.api.jobs import JobFolders, Runner
@@ -16,8 +17,12 @@ class Service:
     store: Store
     jobs: JobFolders
     runner: Runner
+    """Of pipeline jobs."""
+    custom_jobs: Runner
     buckets: Buckets
     """What gs:// means here."""
+    injected: Counter[str] = field(default_factory=Counter)
+    """Faults on purpose that have happened, by kind."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tuneline.api.fault_injection import Faults
+from tuneline.errors import UsageError
+
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -30,6 +33,12 @@ class Settings:
     """Requests that a client may send at once after a pause."""
     extra_hosts: tuple[str, ...] = field(default=())
     """Further names by which the service may be called."""
+    faults: Faults | None = None
+    """Faults on purpose, for tests."""
+
+    def __post_init__(self) -> None:
+        if self.faults is not None and not self.is_loopback:
+            raise UsageError(f"found faults with the host {self.host!r}; expected one of {', '.join(LOOPBACK)}: they are for tests on one machine.")
 
     @property
     def buckets(self) -> Path:

@@ -23,7 +23,7 @@ Body: TypeAlias = dict[str, Any]
 Place: TypeAlias = tuple[str | int | float, ...]
 """Where a resource stands in an order: its values of the ordering fields, and its name."""
 
-LARGE = ("_order", "runtimeConfig", "jobDetail", "supervisedTuningSpec", "tuningDataStats", "createPipelineJobRequest")
+LARGE = ("_order", "runtimeConfig", "jobDetail", "jobSpec", "supervisedTuningSpec", "tuningDataStats", "createPipelineJobRequest")
 """Fields that are kept apart: nothing is filtered or ordered by them."""
 MAPPED_BYTES = 1 << 30
 """Of the file, so that threads share what is in memory."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuneline.catalog.loading import Entry, build, find_duplicates, lay_over, read_entries
-from tuneline.catalog.rows import CONTEXT_LENGTHS, AliasRow, BatchSizeRow, LimitsRow, MachineRow, ModelRow, RegionRow, Row
+from tuneline.catalog.rows import CONTEXT_LENGTHS, AliasRow, BatchSizeRow, LimitsRow, MachineRow, MachineTypeRow, ModelRow, RegionRow, Row
 from tuneline.errors import CatalogError, did_you_mean
 
 FILES = ("models.toml", "machines.toml", "regions.toml")
@@ -26,6 +26,7 @@ class Catalog:
     regions: Mapping[str, RegionRow]
     batch_sizes: Mapping[str, BatchSizeRow]
     machines: Mapping[str, MachineRow]
+    machine_types: Mapping[str, MachineTypeRow]
 
     def references(self) -> list[str]:
         """Every reference that `large_model_reference` may have."""
@@ -42,13 +43,15 @@ class Catalog:
         hint = did_you_mean(reference, known) or f" Known: {', '.join(known)}."
         raise CatalogError(f"found {reference!r}, which is not in the model catalogue.{hint}")
 
-    def machine(self, backend: str, accelerator: str) -> MachineRow:
-        """The machine that tunes with an accelerator on a back end."""
-        return next(row for row in self.machines.values() if row.accelerator == accelerator and self.regions[row.region].backend == backend)
+    def machine(self, backend: str, accelerator: str, *, open_model_in: str = "") -> MachineRow:
+        """The machine that tunes with an accelerator on a back end. An open model is tuned in its pipeline's region, where that has a machine for it."""
+        rows = [row for row in self.machines.values() if row.accelerator == accelerator and self.regions[row.region].backend == backend]
+        own = [row for row in rows if row.models == "open" and row.region == open_model_in]
+        return next(row for row in [*own, *rows] if row in own or row.models == "any")
 
-    def region_names(self, backend: str) -> list[str]:
-        """The regions of a back end."""
-        return [row.name for row in self.regions.values() if row.backend == backend]
+    def region_names(self, backend: str, *, hosted: bool = False) -> list[str]:
+        """The regions of a back end; with `hosted` only those in which hosted references may be."""
+        return [row.name for row in self.regions.values() if row.backend == backend and (row.hosted or not hosted)]
 
     def batch_size(self, region: str, context: str) -> BatchSizeRow | None:
         """The row for a tuning region and context length, if there is one."""
@@ -71,7 +74,7 @@ def assemble(files: Mapping[str, str], overlay_text: str | None = None, overlay_
     built = [(entry, build(entry, problems)) for entry in lay_over(entries, overlay)]
     catalog = Catalog(
         models=_named(built, ModelRow), aliases=_named(built, AliasRow), limits=_named(built, LimitsRow), regions=_named(built, RegionRow),
-        batch_sizes=_named(built, BatchSizeRow), machines=_named(built, MachineRow),
+        batch_sizes=_named(built, BatchSizeRow), machines=_named(built, MachineRow), machine_types=_named(built, MachineTypeRow),
     )  # fmt: skip
     if not problems:
         problems += [problem for entry, row in built if row for problem in _dangling(catalog, entry, row)] or _gaps(
@@ -119,6 +122,8 @@ def _gaps(catalog: Catalog, places: Mapping[str, str]) -> list[str]:
     problems = []
     found: dict[tuple[str, str], str] = {}
     for row in catalog.machines.values():
+        if row.models == "open":
+            continue
         backend = catalog.regions[row.region].backend
         other = found.setdefault((backend, row.accelerator), row.id)
         if other != row.id:

@@ -78,6 +78,8 @@ class RegionRow(Row):
 
     name: Text
     backend: Backend
+    hosted: bool
+    """Whether the hosted references may be tuned and kept here, too, and not only open models."""
     tuning_accelerators: tuple[Accelerator, ...]
 
 
@@ -92,10 +94,21 @@ class BatchSizeRow(Row):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MachineTypeRow(Row):
+    """What a machine type of Vertex has."""
+
+    name: Text
+    accelerator_type: str
+    accelerator_count: Count
+
+
+@dataclass(frozen=True, kw_only=True)
 class MachineRow(Row):
     """What tunes in a region."""
 
     id: Text
+    models: Literal["any", "open"]
+    """`open`: only open models whose pipeline runs in this very region."""
     region: Text
     accelerator: Accelerator
     machine_type: Text
@@ -112,5 +125,6 @@ TABLES: Mapping[str, tuple[type[Row], str]] = {
     "region": (RegionRow, "name"),
     "batch_size": (BatchSizeRow, "id"),
     "machine": (MachineRow, "id"),
+    "machine_type": (MachineTypeRow, "name"),
 }
 """Table name -> the class of its rows and the key that names one."""

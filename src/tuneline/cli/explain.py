@@ -1,61 +1,81 @@
 """`tuneline explain TEMPLATE ...`: the regions, machine and batch size that a job would get, and why."""
 
-import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING
 
-from tuneline.errors import ParameterError
+from tuneline.cli.template_arguments import Arguments, Syntax, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
+from tuneline.errors import ParameterError, UsageError
+from tuneline.templates import Template, coerce
+
+if TYPE_CHECKING:
+    from tuneline.resolution import Resolved
 
 SHOWN = ("pipeline_region", "upload_region", "tuning_region", "machine_type", "accelerator_type", "accelerator_count", "batch_size")
-
-
-def parser() -> argparse.ArgumentParser:
-    """The flags are those of the template, as far as they decide where a job runs."""
-    parser = argparse.ArgumentParser(
-        prog="tuneline explain", description="Show the regions, machine and batch size that a job would get, and why.", allow_abbrev=False
-    )
-    parser.add_argument("template", metavar="TEMPLATE", help="a template's name, file or URI, e.g. tune-large-model")
-    parser.add_argument("--pipeline-region", metavar="R", required=True, help="region of the pipeline job, or 'local' for this machine")
-    parser.add_argument("--location", metavar="L", default="", help="region that the model is uploaded to; default: the pipeline's")
-    parser.add_argument("--accelerator-type", metavar="GPU|TPU", default="", help="default: GPU on Vertex, the best that this machine has")
-    parser.add_argument("--large-model-reference", metavar="M", help="base model; default: the template's")
-    parser.add_argument("--max-context-length", metavar="8k|32k", default="", help="default: the base model's own")
-    parser.add_argument("--encryption-spec-key-name", metavar="K", default="", help="customer-managed encryption key")
-    parser.add_argument("--tensorboard-resource-id", metavar="T", default="", help="Vertex TensorBoard")
-    parser.add_argument("--catalog", metavar="FILE", help="TOML file (path or gs:// URI) with catalogue rows laid over the built-in ones")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser
+PLAIN = {"project": "any", "model_display_name": "any", "dataset_uri": "gs://any/any.jsonl"}
+"""What stands for required parameters that decide nothing about where a job runs."""
+SYNTAX = Syntax(
+    command="explain",
+    usage=("tuneline explain TEMPLATE --pipeline-region REGION [--PARAMETER VALUE ...] [OPTION ...]",),
+    summary="Show the regions, machine and batch size that a job would get, and why.",
+    options={
+        "--pipeline-region": ("REGION", "region of the pipeline job, or 'local' for this machine; required"),
+        "--catalog": ("FILE", "TOML file (path or gs:// URI) with catalogue rows laid over the built-in ones"),
+    },
+    switches={
+        "--check-buckets": "ask Cloud Storage where the job's buckets are, and warn when they are far away",
+        "--json": "print one JSON object",
+        "--help": "show this text; after a template also its parameters",
+    },
+    filled_in=dict.fromkeys(PLAIN, "may be left out here"),
+)
 
 
 def main(argv: Sequence[str]) -> int:
-    given = parser().parse_args(argv)
-    from tuneline import templates
+    reference = template_reference(argv)
+    template = load_template(reference)[0] if reference is not None else None
+    arguments = split(argv, template.inputs if template else {}, SYNTAX)
+    if "--help" in arguments.switches:
+        print(help_text(template, SYNTAX))
+        return 0
+    return _explain(arguments, _checked(arguments, template))
+
+
+def _checked(arguments: Arguments, template: Template | None) -> Template:
+    problems = [f"unexpected argument {extra!r}." for extra in arguments.templates[1 if template else 0 :]]
+    problems += [] if arguments.templates else ["TEMPLATE is missing; expected a template's name or a .yaml file."]
+    problems += [] if "--pipeline-region" in arguments.options else ["--pipeline-region is missing."]
+    if problems or template is None:
+        raise UsageError(*problems, next_action="tuneline explain --help tells more.")
+    if "large_model_reference" not in template.inputs:
+        raise ParameterError(f"{arguments.templates[0]}: has no parameter large_model_reference; expected a tuning template.")
+    return template
+
+
+def _explain(arguments: Arguments, template: Template) -> int:
     from tuneline.catalog import load_catalog
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
 
-    template = templates.load(given.template)
-    reference = given.large_model_reference
-    if reference is None and "large_model_reference" in template.inputs:
-        reference = str(template.inputs["large_model_reference"].default)
-    if reference is None:
-        raise ParameterError(f"{given.template}: has no parameter large_model_reference; expected a tuning template. Give --large-model-reference.")
     # The same check as the first task's, with something in the parameters that do not decide where a job runs.
-    parameters = TuningParameters(
-        project="any", model_display_name="any", dataset_uri="gs://any/any.jsonl", large_model_reference=reference, location=given.location,
-        accelerator_type=given.accelerator_type, max_context_length=given.max_context_length,
-        encryption_spec_key_name=given.encryption_spec_key_name, tensorboard_resource_id=given.tensorboard_resource_id,
-    )  # fmt: skip
-    catalog = load_catalog(_read(given.catalog), given.catalog) if given.catalog else load_catalog()
-    findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=given.pipeline_region, has_gpu=has_gpu())
+    values = coerce(template, {**{name: value for name, value in PLAIN.items() if name in template.inputs}, **arguments.parameters})
+    known = {field.name for field in fields(TuningParameters)}
+    parameters = TuningParameters(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]  # coerced to their types
+    overlay = arguments.options.get("--catalog")
+    catalog = load_catalog(_read(overlay), overlay) if overlay else load_catalog()
+    region = arguments.options["--pipeline-region"]
+    findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=region, has_gpu=has_gpu())
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
-    for warning in (*findings.warnings, *not_built_yet(parameters, findings.resolved)):
+    buckets = _bucket_warnings(arguments.parameters, findings.resolved) if "--check-buckets" in arguments.switches else []
+    for warning in (*findings.warnings, *buckets, *not_built_yet(parameters, findings.resolved)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
-    if given.json:
+    if "--json" in arguments.switches:
         print(json.dumps({**answer, "reasons": findings.resolved.reasons}))
     else:
         width = max(map(len, SHOWN))
@@ -67,3 +87,10 @@ def _read(uri: str) -> str:
     from tuneline.storage import Storage
 
     return Storage().read_text(uri)
+
+
+def _bucket_warnings(parameters: Mapping[str, str], resolved: "Resolved") -> list[str]:
+    from tuneline.placement import bucket_warnings
+    from tuneline.vertex.objects import Objects, locations
+
+    return bucket_warnings(resolved, locations(Objects(), parameters))

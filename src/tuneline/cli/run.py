@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tuneline.cli.run_arguments import Arguments, complete, help_text, split, template_reference
+from tuneline.cli.run_arguments import SYNTAX, complete
+from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
 from tuneline.errors import TunelineError, UsageError, did_you_mean
 from tuneline.local import engine
 from tuneline.local.containers import ENGINES
@@ -18,7 +20,7 @@ from tuneline.local.results import Result, read_result
 from tuneline.local.run_folder import RunFolder, default_runs_dir
 from tuneline.local.run_record import RunRecord, seconds_between
 from tuneline.local.task_containers import ContainerOptions
-from tuneline.templates import Template, load
+from tuneline.templates import Template
 
 _CONTAINER_OPTIONS = ("--container-engine", "--container-memory", "--container-cpus")
 
@@ -36,10 +38,10 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(argv: Sequence[str]) -> int:
     reference = template_reference(argv)
-    template = load(reference) if reference is not None else None
-    arguments = split(argv, template.inputs if template else {})
+    template, source = load_template(reference) if reference is not None else (None, "")
+    arguments = split(argv, template.inputs if template else {}, SYNTAX)
     if "--help" in arguments.switches:
-        print(help_text(template))
+        print(help_text(template, SYNTAX))
         return 0
     _check(arguments, template)
     runs_dir = Path(arguments.options["--runs-dir"]) if "--runs-dir" in arguments.options else default_runs_dir()
@@ -57,7 +59,7 @@ def _run(argv: Sequence[str]) -> int:
         parameters = complete(_with_catalog(arguments, template), template, moment=datetime.now().astimezone())
         check_extras(template, parameters, in_containers=options.containers is not None)
         name = arguments.options.get("--name")
-        record = engine.run(template, parameters, runs_dir=runs_dir, name=name, source=arguments.templates[0], options=options, display=display)
+        record = engine.run(template, parameters, runs_dir=runs_dir, name=name, source=source, options=options, display=display)
     folder = resumed or RunFolder((runs_dir / record.name).absolute())
     _tell(folder, record, as_json="--json" in arguments.switches)
     return record.exit_code

@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--token", action="store_true", help="ask for the bearer token on a loopback address, too")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name by which clients may call the service")
+    parser.add_argument("--inject-faults", metavar="JSON", default="", help=argparse.SUPPRESS)  # for tests: docs/service.md
     return parser
 
 
@@ -36,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"found {found}; expected at least 1, at least 1, and a port from 0 to 65535.")
     if missing := [module for module in ("croniter", "fastapi", "google_crc32c", "httpx2", "uvicorn") if not is_installed(module)]:
         raise UsageError(f"{', '.join(missing)} is not installed.", next_action=MISSING)
+    from tuneline.api.fault_injection import Faults
     from tuneline.api.server import serve, token_in
     from tuneline.api.settings import LOOPBACK, Settings
     from tuneline.local.run_folder import default_runs_dir
@@ -55,6 +57,7 @@ def main(argv: Sequence[str]) -> int:
         requests_per_second=given.requests_per_second,
         burst=2 * given.requests_per_second,
         extra_hosts=tuple(given.allow_host),
+        faults=Faults.parse(given.inject_faults) if given.inject_faults else None,
     )
     print(f"http://{given.host}:{given.port}" + (f" (token in {folder / 'token'})" if needs_token else ""), file=sys.stderr)
     serve(settings)

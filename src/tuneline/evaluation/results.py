@@ -89,6 +89,10 @@ class Evaluation:
         """What is known of the selected checkpoint."""
         return next(candidate for candidate in self.candidates if candidate.step == self.selected_step)
 
+    def metrics_of(self, step: int) -> dict[str, float]:
+        """What was measured at a step; nothing when that step was not evaluated."""
+        return {name: value for candidate in self.candidates if candidate.step == step for name, value in candidate.to_mapping().items() if name != "step"}
+
     def to_json(self) -> str:
         content = {
             "base": self.base.to_mapping() if self.base.is_scored else {},

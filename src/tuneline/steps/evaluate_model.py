@@ -19,14 +19,16 @@ from tuneline.storage import Storage, join
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What the step reads and writes. The fingerprint only makes a cache key follow the data."""
+    """What the step reads and writes. The fingerprint only makes a cache key follow the data, the image is for a launched job."""
 
     dataset_fingerprint: str
+    tuner_image: str
     resolved: Path
     dataset: Path
     checkpoints: Path
     history: Path
     output_evaluation: Path
+    output_gcp_resources: Path
     executor_output: Path
 
 
@@ -34,25 +36,23 @@ FLAGS = (EvaluateModel, Files)
 
 
 def main(argv: Sequence[str]) -> None:
-    parameters, files = parse(argv, EvaluateModel, Files)
+    parameters, files = parse(argv, *FLAGS)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is loaded: spinning threads starve neighbours, and each other
     from tuneline.evaluation import comparison, examiner
     from tuneline.tuning import devices
 
     resolved = Resolved.read(files.resolved)
     base = locate(resolved.base_model.uri, downloads=registry.home() / "downloads")
+    device, progress = devices.prepare_device(resolved.accelerator_type), ProgressFile.from_environment()
     evaluation = comparison.compare(
-        base,
-        find_candidates(files.checkpoints),
-        history=History.read(files.history),
-        examiner=examiner.open_examiner(files.dataset, base, parameters, devices.prepare_device(resolved.accelerator_type), ProgressFile.from_environment()),
-        metric=parameters.selection_metric,
-        enabled=parameters.enable_checkpoint_selection,
-    )
+        base, find_candidates(files.checkpoints), history=History.read(files.history), metric=parameters.selection_metric,
+        examiner=examiner.open_examiner(files.dataset, base, parameters, device, progress), enabled=parameters.enable_checkpoint_selection,
+    )  # fmt: skip
     evaluation.write(files.output_evaluation)
     if parameters.evaluation_output_root_dir:
         Storage().write_text(join(parameters.evaluation_output_root_dir, "evaluation.json"), evaluation.to_json())
-    write_outputs(files.executor_output, artifacts={"evaluation": OutputArtifact(uri=artifact_uri(files.output_evaluation), metadata=evaluation.metadata())})
+    measured = OutputArtifact(uri=artifact_uri(files.output_evaluation), metadata=evaluation.metadata())
+    write_outputs(files.executor_output, artifacts={"evaluation": measured}, parameters={files.output_gcp_resources: ""})
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Tune the base model, or go on from the checkpoints of an earlier attempt in the folder that `TUNELINE_RESUME_FROM` names.
-
-python -m tuneline.steps.tune_model --train-steps 300 --resolved FILE --dataset FOLDER --output-checkpoints FOLDER ...
-"""
+"""Tune the base model, or go on from the checkpoints of an earlier attempt in the folder that `TUNELINE_RESUME_FROM` names."""
 
 import os
 from collections.abc import Sequence
@@ -20,14 +17,16 @@ from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
 
 @dataclass(frozen=True, kw_only=True)
 class Files:
-    """What the step reads and writes. The fingerprint only makes a cache key follow the data."""
+    """What the step reads and writes. The fingerprint only makes a cache key follow the data, the image is for a launched job."""
 
     dataset_fingerprint: str
+    tuner_image: str
     resolved: Path
     dataset: Path
     output_checkpoints: Path
     output_tensorboard: Path
     output_history: Path
+    output_gcp_resources: Path
     executor_output: Path
 
 
@@ -52,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     history.write(files.output_history)
     paths = {"checkpoints": files.output_checkpoints, "tensorboard": files.output_tensorboard, "history": files.output_history}
     artifacts = {name: OutputArtifact(uri=artifact_uri(path), metadata=history.last_metrics() if name == "history" else {}) for name, path in paths.items()}
-    write_outputs(files.executor_output, artifacts=artifacts)
+    write_outputs(files.executor_output, artifacts=artifacts, parameters={files.output_gcp_resources: ""})
 
 
 if __name__ == "__main__":

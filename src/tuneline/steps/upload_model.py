@@ -10,6 +10,7 @@ from tuneline.errors import ParameterError
 from tuneline.evaluation.results import Evaluation
 from tuneline.interface import parse
 from tuneline.parameters import UploadModel
+from tuneline.registry.files import write_json
 from tuneline.registry.models import Registration, register
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
@@ -20,10 +21,13 @@ class Files:
     """Inputs and outputs."""
 
     pipeline_job_name: str
+    dataset_fingerprint: str
+    serving_image: str
     resolved: Path
     model: Path
     evaluation: Path
     selected: Path
+    history: Path
     output_uploaded: Path
     output_model_resource_name: Path
     executor_output: Path
@@ -33,25 +37,21 @@ FLAGS = (UploadModel, Files)
 
 
 def main(argv: Sequence[str]) -> None:
-    parameters, files = parse(argv, UploadModel, Files)
-    resolved, record, name = Resolved.read(files.resolved), {}, ""
+    parameters, files = parse(argv, *FLAGS)
+    resolved, name, record = Resolved.read(files.resolved), "", dict[str, object]()
     if parameters.upload_model:
         if resolved.backend != "local":
             raise ParameterError("upload_model: uploading to Vertex is not built yet.", next_action="Set upload_model to false; the checkpoint is kept.")
-        if parameters.encryption_spec_key_name:
-            logging.warning("encryption_spec_key_name has no effect on a model that is registered on this machine")
         step, base = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"], resolved.base_model
-        measured = [candidate for candidate in Evaluation.read(files.evaluation).candidates if candidate.step == step]
-        metrics = {name: value for candidate in measured for name, value in candidate.to_mapping().items() if name != "step"}
+        metrics = Evaluation.read(files.evaluation).metrics_of(step)
         registration = Registration(
             project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
             pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, resource=labelled_by_run(),
         )  # fmt: skip
         version = register(files.model, registration)
-        logging.info("registered model=%s folder=%s", version.resource_name, version.folder)
         record, name = version.to_json(), version.resource_name
-    files.output_uploaded.parent.mkdir(parents=True, exist_ok=True)
-    files.output_uploaded.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        logging.info("registered model=%s folder=%s", name, version.folder)
+    write_json(files.output_uploaded, record)
     uploaded = OutputArtifact(uri=artifact_uri(files.output_uploaded), metadata={"resourceName": name} if name else {})
     write_outputs(files.executor_output, artifacts={"uploaded": uploaded}, parameters={files.output_model_resource_name: name})
 

@@ -5,8 +5,11 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from tuneline.api.resources import (
+    custom_jobs,
     endpoints,
     generate_content,
+    model_copies,
+    model_evaluations,
     model_garden,
     models,
     openai,
@@ -26,7 +29,10 @@ ROUTERS: tuple[Callable[[Service, str], APIRouter], ...] = (
     schedules.create_router,
     tensorboards.create_router,
     tuning_jobs.create_router,
+    custom_jobs.create_router,
     models.create_router,
+    model_copies.create_router,
+    model_evaluations.create_router,
     endpoints.create_router,
     predictions.create_router,
     streaming_predictions.create_router,

@@ -35,7 +35,7 @@ DEPLOYED = "DEPLOYED"
 """State, in the store only, of an endpoint with models: there may be many without."""
 LOOSE = "looseServers"
 """Kind of the notes about servers that belong to no endpoint yet, or no more. A service that ends in between leaves them to the next one."""
-_DEPLOYED_ID = re.compile(r"[1-9][0-9]{0,18}")
+_DEPLOYED_ID = re.compile(r"[1-9][0-9]{0,9}")
 
 
 def server_id(endpoint: str, deployed_model_id: str) -> str:
@@ -103,7 +103,7 @@ def deploy(service: Service, name: str, request: DeployModelRequest) -> Callable
         body = service.store.get(name)
         ids = [deployed["id"] for deployed in body["deployedModels"]]
         if asked.id and (not _DEPLOYED_ID.fullmatch(asked.id) or asked.id in ids or name.endswith(f"/{asked.id}")):
-            raise invalid(f"deployedModel.id: found {asked.id!r}; expected up to 19 digits, no 0 first, that no other model of the endpoint has, or nothing.")
+            raise invalid(f"deployedModel.id: found {asked.id!r}; expected up to 10 digits, no 0 first, that no other model of the endpoint has, or nothing.")
         traffic.with_new(body["trafficSplit"], request.traffic_split, deployed_id, ids)
         note = _take_note(service, name, deployed_id)
     deployed: Body = {

@@ -19,7 +19,7 @@ from tuneline.api.strict_json import StrictRoute
 from tuneline.registry import resource_id
 
 CHANGEABLE = ("displayName", "description", "labels", "trafficSplit")
-_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?|[1-9][0-9]{0,8}")
 
 
 def create_router(service: Service, version: str) -> APIRouter:
@@ -76,7 +76,9 @@ def create_endpoint(service: Service, place: Place, endpoint: Endpoint, endpoint
     """A new endpoint without models."""
     problems = [] if endpoint.display_name else ["displayName is missing."]
     if endpoint_id and not _ID.fullmatch(endpoint_id):
-        problems.append(f"endpointId: found {endpoint_id!r}; expected up to 63 lower-case letters, digits and dashes, no dash first.")
+        problems.append(
+            f"endpointId: found {endpoint_id!r}; expected up to 63 lower-case letters, digits and dashes, a letter first and no dash last, or up to 9 digits."
+        )
     if endpoint.deployed_models:
         problems.append("deployedModels: found some; expected none. Deploy models with :deployModel.")
     if problems:

@@ -2,6 +2,7 @@
 
 import re
 import uuid
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tuneline.api.faults import Fault, invalid
 from tuneline.api.resources.model_messages import RECORDED, UploadModelRequest
 from tuneline.api.resources.model_versions import KIND, exists, find_version, synchronise
 from tuneline.api.service import Place, Service
-from tuneline.api.store import Body
+from tuneline.api.store import Body, Store
 from tuneline.data.base_model import FETCHED_FILES, locate
 from tuneline.registry import home, models, resource_id
 from tuneline.registry.files import COMMIT, hashed_files
@@ -21,6 +22,8 @@ CONFIGURATIONS = ("config.json", "adapter_config.json")
 _ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
 _URI = re.compile(r"(gs://[^/]+/|file:///|/)[^\0]+")
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
+_begun: "weakref.WeakKeyDictionary[Store, set[str]]" = weakref.WeakKeyDictionary()
+"""Models that get their first version just now. Copying takes a while, and nobody else may begin a model of the same name meanwhile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,7 @@ def admit(service: Service, place: Place, request: UploadModelRequest) -> Upload
         parent = models.get(find_version(service, name.partition("@")[0])["name"]).registration
         place, display_name, model_id = Place(parent.project, parent.location), parent.display_name, parent.model_id
     elif model_id:
-        if exists(service, f"{place.name}/{KIND}/{model_id}"):
-            raise Fault("ALREADY_EXISTS", f"{place.name}/{KIND}/{model_id} exists already. Name it as parentModel to make its next version.")
+        _begin(service, f"{place.name}/{KIND}/{model_id}")
     else:
         model_id = resource_id(place.name, uuid.uuid4().hex)
     registration = Registration(project=place.project, location=place.location, display_name=display_name, model_id=model_id, resource=resource)
@@ -73,6 +75,21 @@ def carry_out(service: Service, upload: Upload) -> Body:
 
 def register(service: Service, upload: Upload, *, must_be_servable: bool = False) -> ModelVersion:
     """Copy what can be served into the registry, and record the rest."""
+    try:
+        return _register(service, upload, must_be_servable=must_be_servable)
+    finally:
+        _begun.get(service.store, set()).discard(upload.model)
+
+
+def _begin(service: Service, model: str) -> None:
+    with service.store.transaction():
+        begun = _begun.setdefault(service.store, set())
+        if model in begun or exists(service, model):
+            raise Fault("ALREADY_EXISTS", f"{model} exists already. Name it as parentModel to make its next version.")
+        begun.add(model)
+
+
+def _register(service: Service, upload: Upload, *, must_be_servable: bool) -> ModelVersion:
     folder = _folder(service, upload.artifact_uri) if upload.artifact_uri else None
     if must_be_servable and folder is None:
         expected = f"expected the folder of a model: {' or '.join(CONFIGURATIONS)}, and *.safetensors"

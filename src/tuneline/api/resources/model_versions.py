@@ -17,7 +17,7 @@ from tuneline.api.store import Body, Query, Store
 from tuneline.registry import models as registry
 from tuneline.registry.models import ModelVersion
 
-KIND = "models"
+KIND, EVALUATIONS = "models", "evaluations"
 FIELDS = ("model", "displayName", "description", "labels", "createTime", "updateTime", "versionId", "versionAliases", "artifactUri")
 """What a list may be filtered and ordered by."""
 DEFAULT = "default"
@@ -145,7 +145,8 @@ def _add(store: Store, registered: ModelVersion) -> None:
 
 def _drop(store: Store, name: str) -> None:
     body = store.get(name)
-    store.delete(name)
+    for resource in (*store.page(Query(kind=EVALUATIONS, parent=name)), body):
+        store.delete(resource["name"])
     heirs = _rows(store, body[PRIVATE]["model"])
     if DEFAULT in body["versionAliases"] and heirs:
         set_aliases(store, heirs[0], [*heirs[0]["versionAliases"], DEFAULT])

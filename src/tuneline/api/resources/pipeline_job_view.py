@@ -15,11 +15,8 @@ KIND = "pipelineJobs"
 PRIVATE = "_tuneline"
 """Key of what the service keeps with a resource and does not show."""
 ORDER = "_order"
-"""Key of what the job's process will be told; not shown either."""
-QUEUED, PENDING, RUNNING, CANCELLING = (f"PIPELINE_STATE_{state}" for state in ("QUEUED", "PENDING", "RUNNING", "CANCELLING"))
-BEGUN_STATES = (PENDING, RUNNING, CANCELLING)
-"""Those of a job that may have a process."""
-OPEN_STATES = (QUEUED, *BEGUN_STATES)
+"""Key of what the job's process will be told; not shown either. With the template, where no other job has the same."""
+OPEN_STATES = ("PIPELINE_STATE_QUEUED", "PIPELINE_STATE_PENDING", "PIPELINE_STATE_RUNNING", "PIPELINE_STATE_CANCELLING")
 FIELDS = ("name", "displayName", "state", "createTime", "updateTime", "startTime", "endTime", "templateUri", "scheduleName", "labels", "serviceAccount")
 """What a list may be filtered and ordered by."""
 BRIEF = ("name", "displayName", "state", "createTime", "updateTime", "startTime", "endTime", "labels", "templateUri", "scheduleName", "error")
@@ -104,6 +101,10 @@ def _times(start: str, end: str) -> Body:
     return {key: value for key, value in (("startTime", start), ("endTime", end)) if value}
 
 
+_CODES = {"user": "INVALID_ARGUMENT", "infrastructure": "UNAVAILABLE", "capacity": "RESOURCE_EXHAUSTED"}
+"""Attribution of a failure -> its name in google.rpc.Code."""
+
+
 def _error(look: Look) -> Body:
     if look.state == JobState.CANCELLED:
         return {"code": 1, "message": "The job was cancelled."}
@@ -112,5 +113,5 @@ def _error(look: Look) -> Body:
     failure = look.record.error if look.record else None
     if failure is None:
         return job_error("INVALID_ARGUMENT", [look.problem or "The job failed before its first task."])
-    code = "INVALID_ARGUMENT" if failure.attribution == "user" else "UNAVAILABLE" if failure.attribution == "infrastructure" else "INTERNAL"
+    code = _CODES.get(failure.attribution, "INTERNAL")
     return job_error(code, [text for text in (f"{failure.step}: {failure.cause}" if failure.step else failure.cause, failure.next_action) if text])

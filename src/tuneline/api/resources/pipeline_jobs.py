@@ -5,6 +5,7 @@ import hashlib
 import json
 import re
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -13,13 +14,14 @@ from fastapi.responses import Response
 from tuneline.api import operations
 from tuneline.api.admission import Admission, admit
 from tuneline.api.faults import Fault, invalid
-from tuneline.api.job_queue import named, write_down
-from tuneline.api.jobs import JobState, Look
+from tuneline.api.job_queue import JobQueue, named
+from tuneline.api.jobs import JobFolders, Look
 from tuneline.api.labels import label_problems
 from tuneline.api.paging import Listing, page
-from tuneline.api.resources.pipeline_job_view import BEGUN_STATES, FIELDS, KIND, OPEN_STATES, ORDER, PRIVATE, QUEUED, view
+from tuneline.api.resources import tuning_job_view
+from tuneline.api.resources.pipeline_job_view import FIELDS, KIND, OPEN_STATES, ORDER, PRIVATE, progressed, view
 from tuneline.api.service import Service
-from tuneline.api.store import Body, Query
+from tuneline.api.store import Body, Query, Store
 from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import JsonAnswer, Labels, Message, Struct
 from tuneline.catalog import load_catalog
@@ -102,7 +104,7 @@ def create_router(service: Service, version: str) -> APIRouter:
 
     @router.post(f"/{KIND}/{{job_id}}:cancel", operation_id=f"{version}_cancel_pipeline_job")
     def cancel(project: str, location: str, job_id: str) -> Body:
-        cancel_job(service, f"projects/{project}/locations/{location}/{KIND}/{job_id}")
+        service.runner.cancel(f"projects/{project}/locations/{location}/{KIND}/{job_id}")
         return {}
 
     @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job")
@@ -155,7 +157,7 @@ def create_job(
             **job.to_json(),
             "name": name,
             "displayName": job.display_name or job_id,
-            "state": QUEUED,
+            "state": "PIPELINE_STATE_QUEUED",
             "runtimeConfig": {**job.runtime_config.to_json(), "parameterValues": dict(admission.parameters)},
             **({"templateMetadata": {"version": f"sha256:{digest}"}} if job.template_uri else {}),
             PRIVATE: {"run": _run_name(service, name), "spec": digest, "notes": list(admission.notes), **(private or {})},
@@ -173,16 +175,16 @@ def check_job(service: Service, parent: str, job: PipelineJob) -> None:
     _admit(service, _template(job), job, parent)
 
 
-def cancel_job(service: Service, name: str) -> None:
-    """Ask the job to end. One that waits ends at once; an ended one stays as it is, as on Vertex."""
-    with service.store.transaction():
-        body = service.store.get(name)
-        if body["state"] == QUEUED:
-            write_down(service.store, name, Look(state=JobState.CANCELLED))
-    if body["state"] in BEGUN_STATES:
-        service.jobs.cancel(body[PRIVATE]["run"])  # the mark first: what is on disk is not forgotten
-        write_down(service.store, name, Look(state=JobState.CANCELLING))
-    service.runner.wake()
+def create_queue(store: Store, jobs: JobFolders, *, publish: Callable[[Body, Look], None]) -> JobQueue:
+    """The queue of pipeline jobs. `publish` is called with an ended job before it is known to have ended."""
+
+    def write_down(name: str, look: Look) -> Body:
+        with store.transaction():
+            body = store.update(name, lambda body: progressed(body, look))
+            tuning_job_view.follow(store, body, look)
+            return body
+
+    return JobQueue(store, jobs, kind=KIND, prefix="PIPELINE_STATE_", write_down=write_down, publish=publish)
 
 
 def _template(job: PipelineJob) -> Template:

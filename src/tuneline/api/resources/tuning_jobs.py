@@ -81,7 +81,7 @@ def cancel_tuning_job(service: Service, name: str) -> None:
     """Ask the job to end, by its pipeline job; an ended one stays as it is, as on Vertex."""
     body = service.store.get(name)
     if body["state"] in OPEN_STATES:
-        pipeline_jobs.cancel_job(service, body["pipelineJob"])
+        service.runner.cancel(body["pipelineJob"])
 
 
 def _only_last(job: TuningJob) -> bool:
