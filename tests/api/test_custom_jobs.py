@@ -12,10 +12,11 @@ from fastapi.testclient import TestClient
 from tests.api.custom_job_bench import END_STATES, STEP, command_of, deploying_nothing, job_of, pool, reached, wait_for, waiting_step
 from tests.api.endpoint_bench import Bench, error, of_its_own, opened
 from tuneline.api.app import create_app
-from tuneline.api.jobs import Job, JobState, Look
+from tuneline.api.jobs import JobState, Look
 from tuneline.api.resources import custom_jobs
 from tuneline.api.resources.custom_job_view import progressed
 from tuneline.api.resources.machine_shapes import FIXED
+from tuneline.api.resources.pipeline_job_view import ORDER
 from tuneline.api.server import open_service
 from tuneline.api.settings import Settings
 from tuneline.local.run_record import Failure, RunRecord, RunState
@@ -57,8 +58,7 @@ def ended(bench: Bench, name: str) -> dict[str, Any]:
 
 def order_of(bench: Bench, name: str) -> dict[str, Any]:
     """The pipeline that the job's process runs."""
-    job = Job.read(bench.service.jobs.of(custom_jobs.run_of(name)))
-    return dict(json.loads(Path(job.template).read_text()))
+    return dict(bench.service.store.get(name)[ORDER]["template"])
 
 
 def test_a_job_is_answered_in_the_words_of_proto_json(bench: Bench) -> None:

@@ -121,10 +121,10 @@ def test_several_models_share_the_traffic_as_they_are_told(bench: Bench, model: 
 
 def test_the_endpoint_of_a_pipeline_job_is_an_endpoint_until_it_is_undeployed(bench: Bench, tmp_path: Path) -> None:
     version = bench.tuned(tmp_path)
-    name = registry.start(asdict(registry.deployment_of(version))).deployment.endpoint_resource_name
+    name = registry.start(asdict(registry.deployment_of(version, labels={"team": "a"}))).deployment.endpoint_resource_name
     assert predicted(bench, name) == "tuned"
-    [endpoint] = bench.get(f"{bench.place}/endpoints")["endpoints"]
-    assert (endpoint["name"], endpoint["displayName"]) == (name, "tuned")
+    [endpoint] = bench.get(f"{bench.place}/endpoints", filter="labels.team=a")["endpoints"]
+    assert (endpoint["name"], endpoint["displayName"], endpoint["labels"]) == (name, "tuned", {"team": "a"})
     [deployed] = endpoint["deployedModels"]
     assert (deployed["model"], deployed["modelVersionId"]) == (version.name, "1")
     assert bench.get(version.name)["deployedModels"] == [{"endpoint": name, "deployedModelId": deployed["id"]}]

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,14 +13,16 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import OVERLAY, PARENT, TRAINING_DATA
+from tests.api.tuning_bench import order_of
 from tuneline.api.app import create_app
-from tuneline.api.jobs import JobFolders, Runner
+from tuneline.api.jobs import JobFolders, Look, Runner
 from tuneline.api.server import open_service
 from tuneline.api.settings import Settings
 from tuneline.errors import UserError
 from tuneline.local.run_folder import RunFolder
 from tuneline.local.run_record import RunRecord, RunState
-from tuneline.registry.files import write_json
+from tuneline.registry.files import try_lock, write_json
+from tuneline.registry.processes import ProcessIdentity
 from tuneline.templates import HOSTED, names
 
 JOBS = f"{PARENT}/pipelineJobs"
@@ -36,6 +40,10 @@ def still(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     started: list[str] = []
     monkeypatch.setattr(Runner, "_start", lambda _self, job_id: started.append(job_id))
     return started
+
+
+def run_record(name: str, state: RunState) -> RunRecord:
+    return RunRecord(name=name, pipeline="p", template="t", parameters={}, create_time="2026-01-01T00:00:00.000Z", state=state)
 
 
 def wait_for(look: Callable[[], object], seconds: float = 120) -> None:
@@ -71,9 +79,10 @@ def test_a_wrong_parameter_is_refused_by_name(client: TestClient, values: dict[s
 
 @pytest.mark.usefixtures("still")
 def test_all_problems_come_at_once(client: TestClient) -> None:
-    body = request_body(location="mars", train_steps=0, accelerator_type="CPU", large_model_reference="x@1")
+    body = request_body(location="mars", train_steps=0, accelerator_type="CPU", large_model_reference="x@1") | {"labels": {"Team": "a"}}
     message = client.post(JOBS, json=body).json()["error"]["message"]
-    assert sorted(line.partition(":")[0] for line in message.splitlines()) == ["accelerator_type", "large_model_reference", "location", "train_steps"]
+    expected = ["accelerator_type", "labels", "large_model_reference", "location", "train_steps"]
+    assert sorted(line.partition(":")[0] for line in message.splitlines()) == expected
 
 
 @pytest.mark.usefixtures("still")
@@ -87,6 +96,9 @@ def test_all_problems_come_at_once(client: TestClient) -> None:
         ({"runtimeConfg": {}}, "Did you mean 'runtimeConfig'?"),
         ({"runtimeConfig": {"parameters": {"x": {"intValue": 1}}}}, "expected runtimeConfig.parameterValues"),
         ({"labels": {"a": 1}}, "labels.a"),
+        ({"labels": {"Team": "a"}}, "labels: the key 'Team'"),
+        ({"labels": {"team": "A b"}}, "labels: the value 'A b' of 'team'"),
+        ({"labels": {f"k{number}": "" for number in range(65)}}, "labels: found 65; expected at most 64"),
     ],
 )
 def test_a_wrong_body_is_refused(client: TestClient, change: dict[str, object], told: str) -> None:
@@ -109,7 +121,7 @@ def test_text_values_get_their_types_and_what_the_cloud_has_is_recorded(client: 
     assert (values["accelerator_type"], values["encryption_spec_key_name"]) == ("GPU", key)
     assert job["pipelineSpec"]["pipelineInfo"]["name"] == "tune-large-model"
     assert job["templateMetadata"]["version"].startswith("sha256:")
-    ordered = json.loads((settings.home / "jobs" / "mine" / "job.json").read_text())["parameters"]
+    ordered = order_of(settings, job)["parameters"]
     assert (ordered["accelerator_type"], ordered["encryption_spec_key_name"], ordered["catalog_uri"]) == ("", "", settings.catalog)
 
 
@@ -152,18 +164,123 @@ def test_lists_page_filter_and_order(client: TestClient) -> None:
         assert client.get(JOBS, params=wrong).status_code == 400, wrong
 
 
-def test_a_queued_job_waits_its_turn(client: TestClient, still: list[str], settings: Settings) -> None:
-    for name in ("first", "second"):
-        client.post(JOBS, json=request_body(), params={"pipelineJobId": name})
-    folders = JobFolders(settings.home / "jobs", settings.runs_dir)
+class Line:
+    """A queue in memory: the states of jobs, and the room that was asked for."""
+
+    def __init__(self, *waiting: str) -> None:
+        self.states = dict.fromkeys(waiting, "waits")
+        self.ended: list[str] = []
+
+    def begun(self) -> list[str]:
+        return [job_id for job_id, state in self.states.items() if state == "begun"]
+
+    def waiting(self, limit: int) -> list[str]:
+        return [job_id for job_id, state in self.states.items() if state == "waits"][:limit]
+
+    def begin(self, job_id: str) -> bool:
+        self.states[job_id] = "begun"
+        return True
+
+    def cancel(self, name: str) -> None:
+        """Nobody does."""
+
+    def changed(self, job_id: str, look: Look) -> None:
+        if look.state.has_ended:
+            del self.states[job_id]
+            self.ended.append(job_id)
+
+
+@pytest.fixture
+def folders(settings: Settings) -> JobFolders:
+    return JobFolders(settings.home / "jobs", settings.runs_dir)
+
+
+def starting(runner: Runner) -> list[str]:
+    """The jobs that a runner begins from now on; none gets a process."""
     started: list[str] = []
-    runner = Runner(folders, max_running=1, waiting=lambda: ["first", "second"], changed=lambda _id, _look: None)
-    runner._start = started.append  # type: ignore[method-assign]
+
+    def start(job_id: str) -> None:
+        if runner._queue.begin(job_id):
+            started.append(job_id)
+
+    runner._start = start  # type: ignore[method-assign]
+    return started
+
+
+def test_a_queued_job_waits_its_turn(folders: JobFolders) -> None:
+    line = Line("first", "second")
+    runner = Runner(folders, line, max_running=1)
+    started = starting(runner)
     runner.advance()
-    assert started == ["first"]
+    assert (started, line.waiting(5)) == (["first"], ["second"])
     write_json(folders.of("first") / "outcome.json", {"state": "SUCCEEDED"})
     runner.advance()
-    assert started == ["first", "second"]
+    runner.advance()
+    assert (started, line.ended) == (["first", "second"], ["first"])
+
+
+def test_what_an_earlier_service_had_begun_goes_on_before_anything_new(folders: JobFolders) -> None:
+    line = Line("waits", "dead", "alive", "done")
+    for job_id in ("dead", "alive", "done"):
+        line.begin(job_id)
+    write_json(folders.of("done") / "outcome.json", {"state": "FAILED"})
+    runner = Runner(folders, line, max_running=2)
+    started = starting(runner)
+    lock = try_lock(folders.of("alive") / "job.lock")
+    assert lock is not None
+    with lock:
+        for _ in range(3):
+            runner.advance()
+    assert (set(started), line.ended, line.states["waits"]) == ({"dead"}, ["done"], "waits")
+
+
+def test_a_damaged_job_keeps_no_other_from_running(folders: JobFolders) -> None:
+    line = Line("damaged", "sound")
+    folders.of("damaged").mkdir(parents=True)
+    (folders.of("damaged") / "outcome.json").write_text("{")
+    runner = Runner(folders, line, max_running=2)
+    started = starting(runner)
+    runner.advance()
+    assert started == ["sound"]
+
+
+def test_a_cancelled_job_without_a_process_ends_as_its_run_did(folders: JobFolders) -> None:
+    """Its process was killed, or there never was one."""
+    ends = {"none": "CANCELLED", "stopped": "CANCELLED", "failed": "FAILED", "succeeded": "SUCCEEDED", "copying": "CANCELLED"}
+    states = {"stopped": RunState.RUNNING, "failed": RunState.FAILED, "succeeded": RunState.SUCCEEDED, "copying": RunState.SUCCEEDED}
+    line = Line(*ends)
+    for job_id in ends:
+        line.begin(job_id)
+        folders.cancel(job_id)
+        order = {"id": job_id, "template": "t", "parameters": {}, "output_uri": "/out" if job_id == "copying" else ""}
+        write_json(folders.of(job_id) / "job.json", order)
+        if job_id in states:
+            RunFolder.create(folders.runs_dir, job_id, exact=True).write(run_record(job_id, states[job_id]))
+    runner = Runner(folders, line, max_running=1)
+    started = starting(runner)
+    runner.advance()
+    runner.advance()
+    assert (sorted(line.ended), started) == (sorted(ends), [])
+    assert {job_id: json.loads((folders.of(job_id) / "outcome.json").read_text())["state"] for job_id in ends} == ends
+
+
+def test_the_process_of_a_cancelled_job_is_told_once_also_by_the_next_service(folders: JobFolders) -> None:
+    line = Line("x")
+    line.begin("x")
+    program = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True)); print('ready', flush=True); sys.stdin.read()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    write_json(folders.of("x") / "process.json", vars(ProcessIdentity.of(process.pid)))
+    folders.cancel("x")  # and the service was killed before it could tell
+    lock = try_lock(folders.of("x") / "job.lock")
+    assert lock is not None
+    runner = Runner(folders, line, max_running=1)
+    with lock:
+        for _ in range(3):
+            runner.advance()
+        assert process.stdout.readline() == "told\n"
+    assert process.communicate()[0] == ""
 
 
 def finished_job(client: TestClient, name: str) -> dict[str, object]:
@@ -220,7 +337,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
         patch.setenv("OMP_NUM_THREADS", "1")
         with open_service(settings) as service:
             client = TestClient(create_app(service), base_url="http://127.0.0.1")
-            seen.append(client.post(JOBS, json=request_body(), params={"pipelineJobId": "real"}).json()["state"])
+            seen.append(client.post(JOBS, json=request_body() | {"labels": {"team": "a"}}, params={"pipelineJobId": "real"}).json()["state"])
             wait_for(lambda: client.get(f"{JOBS}/real").json()["state"] == "PIPELINE_STATE_RUNNING")
             seen.append("PIPELINE_STATE_RUNNING")
         with open_service(replace(settings, max_running=2)) as service:
@@ -229,7 +346,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[TestClient,
 
 
 def test_a_real_job_tunes_a_model(done: tuple[TestClient, dict[str, object], list[str]]) -> None:
-    _, job, seen = done
+    client, job, seen = done
     assert seen == ["PIPELINE_STATE_QUEUED", "PIPELINE_STATE_RUNNING"]
     assert job["state"] == "PIPELINE_STATE_SUCCEEDED", job.get("error")
     detail = job["jobDetail"]
@@ -242,6 +359,8 @@ def test_a_real_job_tunes_a_model(done: tuple[TestClient, dict[str, object], lis
     assert root["execution"]["metadata"]["output:model_resource_name"] == model
     assert {task["state"] for task in detail["taskDetails"]} <= {"SUCCEEDED", "SKIPPED"}
     assert job["createTime"] <= job["startTime"] <= job["endTime"]  # type: ignore[operator]
+    [tuned] = client.get(f"{PARENT}/models", params={"filter": "labels.team=a"}).json()["models"]
+    assert (f"{tuned['name']}@1", tuned["labels"]["tune-type"]) == (model, "sft")
 
 
 def test_a_run_that_was_stopped_from_outside_goes_on(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,18 +369,15 @@ def test_a_run_that_was_stopped_from_outside_goes_on(settings: Settings, monkeyp
 
     calls: list[str] = []
 
-    def record(state: RunState) -> RunRecord:
-        return RunRecord(name="x", pipeline="p", template="t", parameters={}, create_time="2026-01-01T00:00:00.000Z", state=state)
-
     def run(*_: object, **__: object) -> RunRecord:
         calls.append("run")
         folder = RunFolder.create(settings.runs_dir, "x", exact=True)
-        folder.write(record(RunState.CANCELLED))
-        return record(RunState.CANCELLED)
+        folder.write(run_record("x", RunState.CANCELLED))
+        return run_record("x", RunState.CANCELLED)
 
     def resume(_folder: Path, **_: object) -> RunRecord:
         calls.append("resume")
-        return record(RunState.SUCCEEDED)
+        return run_record("x", RunState.SUCCEEDED)
 
     monkeypatch.setattr(engine, "run", run)
     monkeypatch.setattr(engine, "resume", resume)
@@ -273,3 +389,26 @@ def test_a_run_that_was_stopped_from_outside_goes_on(settings: Settings, monkeyp
     assert job_process.main(arguments) == 0
     assert calls == ["run", "resume"]
     assert json.loads((folder / "outcome.json").read_text())["state"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("marked", [False, True], ids=["as it was", "cancelled meanwhile"])
+def test_a_run_that_has_failed_is_not_begun_again(settings: Settings, monkeypatch: pytest.MonkeyPatch, marked: bool) -> None:
+    """Its process was killed before it could tell."""
+    from tuneline.api import job_process
+
+    folder = settings.home / "jobs" / "x"
+    write_json(folder / "job.json", {"id": "x", "template": "tune-large-model", "parameters": {}, "environment": {}})
+    RunFolder.create(settings.runs_dir, "x", exact=True).write(run_record("x", RunState.FAILED))
+    if marked:
+        JobFolders(folder.parent, settings.runs_dir).cancel("x")
+    assert job_process.main([str(folder), str(settings.runs_dir)]) == 0
+    assert json.loads((folder / "outcome.json").read_text())["state"] == "FAILED"
+
+
+def test_a_bug_ends_the_job_instead_of_starting_it_for_ever(settings: Settings) -> None:
+    from tuneline.api import job_process
+
+    folder = settings.home / "jobs" / "x"
+    write_json(folder / "job.json", {"id": "x", "template": "tune-large-model", "parameters": None, "environment": {}})
+    assert job_process.main([str(folder), str(settings.runs_dir)]) == 70
+    assert json.loads((folder / "outcome.json").read_text())["state"] == "FAILED"

@@ -168,15 +168,31 @@ def test_a_run_that_ended_while_the_service_was_down_ends_its_job(settings: Sett
 def test_a_job_is_cancelled_by_either_of_its_names(client: TestClient, service: Service, data: dict[str, str], by: str, content: str | None) -> None:
     job = created(client, data)
     name = job["name"] if by == "tuningJob" else job["pipelineJob"]
-    assert client.post(f"/v1beta1/{name}:cancel", content=content).json() == {}
-    reaches(client, job, "JOB_STATE_CANCELLING")
-    FakeRun(service, job).end({"state": "CANCELLED"})
-    ended = reaches(client, job, "JOB_STATE_CANCELLED")
+    run = FakeRun(service, job)
+    lock = try_lock(service.jobs.of(run.name) / "job.lock")
+    assert lock is not None
+    with lock:
+        reaches(client, job, "JOB_STATE_PENDING")
+        assert client.post(f"/v1beta1/{name}:cancel", content=content).json() == {}
+        assert client.get(f"/v1/{job['name']}").json()["state"] == "JOB_STATE_CANCELLING"
+        assert client.get(f"/v1/{job['pipelineJob']}").json()["state"] == "PIPELINE_STATE_CANCELLING"
+        run.end({"state": "CANCELLED"})
+        ended = reaches(client, job, "JOB_STATE_CANCELLED")
     assert ended["error"] == {"code": 1, "message": "The job was cancelled."}
     assert ended["endTime"]
     assert client.post(f"/v1/{job['name']}:cancel").json() == {}
     assert client.get(f"/v1/{job['name']}").json() == ended
     assert client.post(f"/v1/{PARENT}/tuningJobs/1:cancel").status_code == 404
+
+
+@pytest.mark.usefixtures("still")
+@pytest.mark.parametrize("by", ["name", "pipelineJob"])
+def test_a_waiting_job_that_is_cancelled_has_ended_with_the_answer(client: TestClient, data: dict[str, str], by: str) -> None:
+    job = created(client, data)
+    assert client.post(f"/v1/{job[by]}:cancel").json() == {}
+    ended = client.get(f"/v1/{job['name']}").json()
+    assert (ended["state"], ended["error"]) == ("JOB_STATE_CANCELLED", {"code": 1, "message": "The job was cancelled."})
+    assert client.get(f"/v1/{job['pipelineJob']}").json()["state"] == "PIPELINE_STATE_CANCELLED"
 
 
 def test_bad_data_and_images_fail_the_job_with_their_lines(client: TestClient, data: dict[str, str]) -> None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -180,7 +181,7 @@ def test_every_spelling_of_a_request_is_the_same_job(shared: Shared, body: Body,
 
 def test_all_that_is_asked_for_reaches_the_run_or_is_recorded(shared: Shared) -> None:
     client, settings, data = shared.client, shared.settings, shared.data
-    asked = {
+    asked: dict[str, Any] = {
         "customBaseModel": "@base", "outputUri": "@out", "labels": {"mg-source": "sdk", "tune-type": "mine"}, "description": "why", "serviceAccount": "me@p",
         "encryptionSpec": {"kmsKeyName": KEY}, "tunedModelDisplayName": "Übung №1", VALIDATION: "@validation", f"{HP}__learningRate": 2e-5,
         f"{SPEC}__exportLastCheckpointOnly": True, "state": "JOB_STATE_FAILED", "name": "mine", "error": {"code": 1},
@@ -202,7 +203,7 @@ def test_all_that_is_asked_for_reaches_the_run_or_is_recorded(shared: Shared) ->
     assert {key: parameters[key] for key in expected} == expected
     assert (order["output_uri"], order["only_last_checkpoint"]) == (data["out"], True)
     job_id = job["name"].rpartition("/")[2]
-    assert json.loads(order["environment"]["VERTEX_AI_PIPELINES_RUN_LABELS"]) == {"mg-source": "sdk", "google-vertex-llm-tuning-job-id": job_id}
+    assert json.loads(order["environment"]["VERTEX_AI_PIPELINES_RUN_LABELS"]) == asked["labels"] | {"google-vertex-llm-tuning-job-id": job_id}
     pipeline = client.get(f"/v1/{job['pipelineJob']}").json()
     assert (pipeline["serviceAccount"], pipeline["labels"], pipeline["displayName"]) == ("me@p", asked["labels"], "Übung №1")
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tuneline.api.jobs import OUTCOME
-from tuneline.api.resources.pipeline_job_view import PRIVATE
+from tuneline.api.resources.pipeline_job_view import ORDER, PRIVATE
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
-from tuneline.api.store import Body
+from tuneline.api.store import Body, Store
 from tuneline.data.base_model import EMBEDDED_MODELS
 from tuneline.local.run_folder import RunFolder
 from tuneline.local.run_record import Artifact, RunRecord, RunState, TaskRecord, TaskState, Values
@@ -78,8 +78,8 @@ def pipeline_values(data: dict[str, str]) -> Body:
 
 
 def order_of(settings: Settings, job: Body) -> Body:
-    """What the job's process will read."""
-    order: Body = json.loads((settings.home / "jobs" / job["pipelineJob"].rpartition("/")[2] / "job.json").read_text())
+    """What the job's process will be told."""
+    order: Body = Store(settings.home / "service.db").get(job.get("pipelineJob", job["name"]))[ORDER]
     return order
 
 

@@ -57,6 +57,8 @@ def test_a_server_takes_a_free_port_so_that_endpoints_do_not_meet(deployment: De
 
 def test_a_deployment_record_survives_its_file(deployment: Deployment) -> None:
     assert Deployment.from_mapping(asdict(deployment)) == deployment
+    without_labels = {name: value for name, value in asdict(deployment).items() if name != "labels"}  # as earlier releases wrote it
+    assert Deployment.from_mapping(without_labels) == deployment
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def test_the_record_says_what_the_engine_shall_start(task: Task) -> None:
     assert artifact["uri"] == str(task.folder / "out/endpoint")
 
 
+def test_the_labels_of_the_run_are_the_endpoints(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", json.dumps({"team": "a"}))
+    task.run()
+    assert Deployment.from_mapping(task.record()).labels == {"team": "a"}
+
+
 def test_a_second_attempt_writes_the_same_record(task: Task) -> None:
     first = task.run(), task.record()
     assert (task.run(), task.record()) == first

@@ -64,6 +64,12 @@ def test_the_selected_checkpoint_is_registered_with_its_metrics_in_the_upload_re
     assert version.labels["google-vertex-llm-tuning-base-model-id"] == "code-bison-002"
 
 
+def test_the_labels_of_the_run_are_the_models_but_never_in_the_place_of_its_own(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", json.dumps({"team": "a", "tune-type": "mine", "tuneline-run": "other"}))
+    expected = {"team": "a", "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1"}
+    assert models.get(pipeline.run()).labels == expected
+
+
 def test_the_artifact_carries_the_record_and_the_resource_name(pipeline: Pipeline) -> None:
     name = pipeline.run()
     assert pipeline.output("uploaded") == models.get(name).to_json()

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tuneline.api.checkpoint_export import export_checkpoints
-from tuneline.api.jobs import CANCEL, LOCK, OUTCOME, PROCESS, Job, JobState
+from tuneline.api.jobs import CANCEL, LOCK, OUTCOME, PROCESS, Job, JobFolders, JobState
 from tuneline.errors import TunelineError
 from tuneline.local import engine
 from tuneline.local.run_folder import RunFolder
@@ -20,6 +20,8 @@ from tuneline.local.run_record import RunRecord, RunState
 from tuneline.registry.files import try_lock, write_json
 from tuneline.registry.processes import ProcessIdentity
 from tuneline.templates import load
+
+LOG = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,12 +35,19 @@ def main(argv: Sequence[str]) -> int:
         identity = ProcessIdentity.of(os.getpid())
         if identity is not None:
             write_json(folder / PROCESS, asdict(identity))
+        if (folder / CANCEL).exists():
+            write_json(folder / OUTCOME, {"state": JobFolders(folder.parent, runs_dir).end_of_cancelled(folder.name)})
+            return 0
         try:
-            record = None if (folder / CANCEL).exists() else _run(Job.read(folder), runs_dir)
+            record = _run(Job.read(folder), runs_dir)
         except TunelineError as error:
             problem = "\n".join([*error.problems, *([error.next_action] if error.next_action else [])])
             write_json(folder / OUTCOME, {"state": JobState.FAILED, "problem": problem, "attribution": error.attribution})
             return 0
+        except Exception:  # without an outcome the job would be started for ever
+            LOG.exception("job=%s", folder.name)
+            write_json(folder / OUTCOME, {"state": JobState.FAILED, "problem": f"This is a bug of Tuneline; {folder / 'process.log'} has it."})
+            return 70
         state = _state(record, is_cancelled=(folder / CANCEL).exists())
         if state is None:  # stopped from outside, as when the machine shuts down: the next process goes on
             return 75
@@ -51,7 +60,9 @@ def _run(job: Job, runs_dir: Path) -> RunRecord:
     folder = RunFolder(runs_dir / job.id)
     options = engine.Options(max_parallel_tasks=job.max_parallel_tasks) if job.max_parallel_tasks else None
     if (folder.path / "run.json").exists():
-        record = engine.resume(folder.path, options=options)
+        record = folder.read()
+        if record.state != RunState.FAILED:  # an earlier process was killed before it could tell of the failure
+            record = engine.resume(folder.path, options=options)
     else:
         if folder.path.exists():  # an earlier process was killed before its first record
             shutil.rmtree(folder.path)
@@ -61,8 +72,8 @@ def _run(job: Job, runs_dir: Path) -> RunRecord:
     return record
 
 
-def _state(record: RunRecord | None, *, is_cancelled: bool) -> JobState | None:
-    match record.state if record else RunState.CANCELLED:
+def _state(record: RunRecord, *, is_cancelled: bool) -> JobState | None:
+    match record.state:
         case RunState.SUCCEEDED:
             return JobState.SUCCEEDED
         case RunState.FAILED:

@@ -13,13 +13,15 @@ from tuneline.registry import resource_id
 
 LOG = logging.getLogger(__name__)
 KIND = "operations"
+DONE = "DONE"
+"""State, in the store only, of an operation that nobody has to look after."""
 TYPE = "type.googleapis.com/google.cloud.aiplatform"
 
 
 def done(store: Store, version: str, resource: str, response: str, content: Body, metadata: str = "GenericOperationMetadata") -> Body:
     """An operation that has ended well. `version` is that of the request; `response` names the type, e.g. `Model`."""
     operation = _new(store, version, resource, metadata)
-    return store.update(operation["name"], lambda body: {**body, "done": True, "response": _typed(version, response, content)}, touch=False)
+    return store.update(operation["name"], lambda body: {**body, "done": True, "state": DONE, "response": _typed(version, response, content)}, touch=False)
 
 
 def start(store: Store, version: str, resource: str, response: str, work: Callable[[], Body], metadata: str = "GenericOperationMetadata") -> Body:
@@ -38,7 +40,7 @@ def start(store: Store, version: str, resource: str, response: str, work: Callab
         except Exception:
             LOG.exception("operation %s", operation["name"])
             outcome = {"error": job_error("INTERNAL", ["This is a bug of Tuneline; the service's log has it."])}
-        store.update(operation["name"], lambda body: {**body, "done": True, **outcome}, touch=False)
+        store.update(operation["name"], lambda body: {**body, "done": True, "state": DONE, **outcome}, touch=False)
 
     threading.Thread(target=run, name="operation", daemon=True).start()
     return operation
@@ -49,7 +51,7 @@ def fail_interrupted(store: Store) -> None:
     for body in store.in_states(KIND, ""):
         if not body.get("done"):
             error = job_error("UNAVAILABLE", ["The service was stopped while this went on. Send the request again."])
-            store.update(body["name"], lambda found, error=error: {**found, "done": True, "error": error, "state": "DONE"}, touch=False)  # type: ignore[misc]
+            store.update(body["name"], lambda found, error=error: {**found, "done": True, "error": error, "state": DONE}, touch=False)  # type: ignore[misc]
 
 
 def answer(body: Body) -> Body:

@@ -7,9 +7,9 @@ from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 
-from tuneline.api.faults import invalid
+from tuneline.api.faults import Fault, invalid
 from tuneline.api.filters import Condition, both, parse_filter, parse_order
-from tuneline.api.store import Body, Query, Store
+from tuneline.api.store import Body, Place, Query, Store
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1000
 T = TypeVar("T")
@@ -43,14 +43,17 @@ def page(
     show: Callable[[Body], Body] = lambda body: body,
     key: str = "",
     within: Condition | None = None,
+    is_whole: bool = True,
 ) -> Body:
-    """One page of the resources of a kind; `fields` may be filtered and ordered by, `key` names the list in the answer, `within` narrows it from the start."""
+    """One page of the resources of a kind; `fields` may be filtered and ordered by, `key` names the list in the answer, `within` narrows it from the start.
+
+    Not whole: `show` needs none of the large fields. A page begins after the last resource of the one before, whatever was created meanwhile.
+    """
     condition = both(within, parse_filter(listing.filter, fields))
     query = Query(kind=kind, parent=parent, condition=condition, order=_order(listing.order_by, fields))
-    offset = _offset(listing)
-    found = store.page(query, offset=offset, limit=listing.size + 1)
-    token = {"nextPageToken": _token(listing, offset + listing.size)} if len(found) > listing.size else {}
-    return {key or kind: [show(body) for body in found[: listing.size]], **token}
+    found = store.rows(query, after=_place(listing, len(query.order) + 1), limit=listing.size + 1, is_whole=is_whole)
+    token = {"nextPageToken": _token(listing, found[listing.size - 1].place)} if len(found) > listing.size else {}
+    return {key or kind: [show(row.body) for row in found[: listing.size]], **token}
 
 
 def window(items: Sequence[T], listing: ListRequest) -> tuple[Sequence[T], Body]:
@@ -64,18 +67,40 @@ def _order(text: str, fields: Collection[str]) -> tuple[tuple[str, bool], ...]:
     return parse_order(text, fields) or (("createTime", True),)
 
 
-def _token(listing: ListRequest, offset: int) -> str:
-    return base64.urlsafe_b64encode(json.dumps([offset, listing.filter, listing.order_by]).encode()).decode()
+def _token(listing: ListRequest, start: Place | int) -> str:
+    return base64.urlsafe_b64encode(json.dumps([start, listing.filter, listing.order_by]).encode()).decode()
+
+
+def _place(listing: ListRequest, length: int) -> Place:
+    match _start(listing):
+        case None:
+            return ()
+        case list(values) if len(values) == length and all(isinstance(value, str | int | float) for value in values):
+            return tuple(values)
+    raise _refusal()
 
 
 def _offset(listing: ListRequest) -> int:
-    """Where the page begins. A token belongs to its filter and order."""
-    if not listing.token:
-        return 0
-    try:
-        offset, text, order = json.loads(base64.urlsafe_b64decode(listing.token))
-        if isinstance(offset, int) and offset > 0 and (text, order) == (listing.filter, listing.order_by):
+    match _start(listing):
+        case None:
+            return 0
+        case int(offset) if offset > 0:
             return offset
+    raise _refusal()
+
+
+def _start(listing: ListRequest) -> object:
+    """Where the page begins, as the token has it; nothing for the first page. A token belongs to its filter and order."""
+    if not listing.token:
+        return None
+    try:
+        match json.loads(base64.urlsafe_b64decode(listing.token)):
+            case [start, listing.filter, listing.order_by] if start is not None:
+                return start
     except ValueError:
         pass
-    raise invalid("page_token: not one that this list gave. Leave it out to begin at the first page, and keep filter and order while you page.")
+    raise _refusal()
+
+
+def _refusal() -> Fault:
+    return invalid("page_token: not one that this list gave. Leave it out to begin at the first page, and keep filter and order while you page.")

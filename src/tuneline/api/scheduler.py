@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from tuneline.api.faults import Fault
 from tuneline.api.resources import pipeline_jobs, schedules
-from tuneline.api.resources.pipeline_job_view import OPEN_STATES
+from tuneline.api.resources.pipeline_job_view import KIND, OPEN_STATES
 from tuneline.api.service import Service
 from tuneline.api.store import Body
 from tuneline.api.wire import parse
@@ -68,10 +68,10 @@ class Scheduler:
         """Create the job of one due time: what came of it, and whether it counts as started."""
         parent, _, schedule_id = body["name"].partition(f"/{schedules.KIND}/")
         job_id = f"schedule-{schedule_id}-{due:%Y%m%d%H%M%S}"
-        if self._service.store.find(f"{parent}/{pipeline_jobs.KIND}/{job_id}") is not None:
-            return f"{parent}/{pipeline_jobs.KIND}/{job_id}", True  # created before the service was killed
+        if self._service.store.find(f"{parent}/{KIND}/{job_id}") is not None:
+            return f"{parent}/{KIND}/{job_id}", True  # created before the service was killed
         limit = int(body.get("maxConcurrentActiveRunCount") or body["maxConcurrentRunCount"])
-        open_runs = [job for job in self._service.store.in_states(pipeline_jobs.KIND, *OPEN_STATES) if job.get("scheduleName") == body["name"]]
+        open_runs = [job for job in self._service.store.in_states(KIND, *OPEN_STATES) if job.get("scheduleName") == body["name"]]
         if len(open_runs) >= limit and not body.get("allowQueueing"):
             return f"Skipped: {len(open_runs)} of at most {limit} runs have not ended.", False
         try:

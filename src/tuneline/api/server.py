@@ -1,6 +1,7 @@
 """The service as a process: its files, its queue, its listener. Started by `tuneline serve`."""
 
 import contextlib
+import gc
 import logging
 import os
 import secrets
@@ -12,9 +13,8 @@ import uvicorn
 from tuneline.api import operations, run_scalars
 from tuneline.api.app import create_app
 from tuneline.api.gcs import Buckets
-from tuneline.api.jobs import JobFolders, Look, Runner
-from tuneline.api.resources import custom_jobs, pipeline_jobs, tuning_job_view
-from tuneline.api.resources.pipeline_job_view import OPEN_STATES, PRIVATE, progressed
+from tuneline.api.jobs import JobFolders, Runner
+from tuneline.api.resources import custom_jobs, pipeline_jobs
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
@@ -36,23 +36,10 @@ def open_service(settings: Settings) -> Iterator[Service]:
     with lock, _buckets_in(settings.buckets):
         store = Store(settings.home / "service.db")
         operations.fail_interrupted(store)
-        names: dict[str, str] = {}
-
-        def waiting() -> list[str]:
-            bodies = store.in_states(pipeline_jobs.KIND, *OPEN_STATES)
-            names.clear()
-            names.update({body[PRIVATE]["run"]: body["name"] for body in bodies})
-            return list(names)
-
-        def changed(run: str, look: Look) -> None:
-            if look.state.has_ended:  # before the job is known to have ended: whoever sees that finds the scalars
-                run_scalars.publish(service, store.get(names[run]), look)
-            with store.transaction():
-                tuning_job_view.follow(store, store.update(names[run], lambda body: progressed(body, look)), look)
-
         jobs = JobFolders(settings.home / "jobs", settings.runs_dir)
-        runner = Runner(jobs, max_running=settings.max_running, waiting=waiting, changed=changed)
-        custom = custom_jobs.create_runner(store, jobs, max_running=settings.max_running)
+        queue = pipeline_jobs.create_queue(store, jobs, publish=lambda body, look: run_scalars.publish(service, body, look))
+        runner = Runner(jobs, queue, max_running=settings.max_running)
+        custom = Runner(jobs, custom_jobs.create_queue(store, jobs), max_running=settings.max_running)
         buckets = Buckets(settings.buckets, max_object_bytes=settings.max_upload_bytes)
         service = Service(settings=settings, store=store, jobs=jobs, runner=runner, custom_jobs=custom, buckets=buckets)
         scheduler = Scheduler(service)
@@ -71,7 +58,9 @@ def open_service(settings: Settings) -> Iterator[Service]:
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C. Running jobs go on without the service, and the next one finds them."""
     with open_service(settings) as service:
-        uvicorn.run(create_app(service), host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+        app = create_app(service)
+        gc.freeze()  # what is there now stays; to look through it all for garbage would hold up requests for a tenth of a second
+        uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,8 @@ curl users write `training_dataset_uri`, google-cloud-aiplatform sends `"tuningM
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args
 
+import orjson
+from fastapi.responses import Response
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
@@ -40,6 +42,15 @@ def proto_enum(**values: int) -> BeforeValidator:
         raise ValueError(f"expected one of {', '.join(values)}.{did_you_mean(value, values) if isinstance(value, str) else ''}")
 
     return BeforeValidator(read, json_schema_input_type=Literal[*values])
+
+
+class JsonAnswer(Response):
+    """An answer that may hold JSON text as it is (`orjson.Fragment`): templates are long, and most of a list."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
 
 
 Labels = dict[str, str]

@@ -1,5 +1,6 @@
 """Tables of models, machines and regions: TOML rows with a source and a date, and what they mean together."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Catalog:
         return next((row for row in self.batch_sizes.values() if (row.region, row.context) == (region, context)), None)
 
 
+@functools.lru_cache(maxsize=8)  # a service asks for the same one with every request
 def load_catalog(overlay_text: str | None = None, overlay_name: str = "overlay") -> Catalog:
     """The built-in tables, with the rows of a user's TOML file laid over those of the same name."""
     folder = Path(__file__).parent

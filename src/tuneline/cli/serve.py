@@ -21,6 +21,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs-dir", metavar="DIR", help="folder of the runs; default: runs/ in TUNELINE_HOME")
     parser.add_argument("--catalog", metavar="FILE", default="", help="TOML file with catalogue rows laid over the built-in ones, for jobs that bring none")
     parser.add_argument("--max-running", type=int, default=1, metavar="N", help="jobs at a time; default: 1, others wait in a queue")
+    parser.add_argument(
+        "--requests-per-second", type=int, default=500, metavar="N", help="that one address may send in the long run, and twice as many at once; default: 500"
+    )
     parser.add_argument("--token", action="store_true", help="ask for the bearer token on a loopback address, too")
     parser.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="a further name by which clients may call the service")
     parser.add_argument("--inject-faults", metavar="JSON", default="", help=argparse.SUPPRESS)  # for tests: docs/service.md
@@ -29,8 +32,9 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    if given.max_running < 1 or not 0 <= given.port <= 65535:
-        raise UsageError(f"found --max-running {given.max_running} and --port {given.port}; expected at least 1, and a port from 0 to 65535.")
+    if min(given.max_running, given.requests_per_second) < 1 or not 0 <= given.port <= 65535:
+        found = f"--max-running {given.max_running}, --requests-per-second {given.requests_per_second} and --port {given.port}"
+        raise UsageError(f"found {found}; expected at least 1, at least 1, and a port from 0 to 65535.")
     if missing := [module for module in ("croniter", "fastapi", "google_crc32c", "httpx2", "uvicorn") if not is_installed(module)]:
         raise UsageError(f"{', '.join(missing)} is not installed.", next_action=MISSING)
     from tuneline.api.fault_injection import Faults
@@ -50,6 +54,8 @@ def main(argv: Sequence[str]) -> int:
         token=token_in(folder) if needs_token else "",
         catalog=str(Path(given.catalog).absolute()) if given.catalog and "://" not in given.catalog else given.catalog,
         max_running=given.max_running,
+        requests_per_second=given.requests_per_second,
+        burst=2 * given.requests_per_second,
         extra_hosts=tuple(given.allow_host),
         faults=Faults.parse(given.inject_faults) if given.inject_faults else None,
     )

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -43,14 +43,15 @@ class Deployment:
     model_path: str
     command: Sequence[str]
     idle_timeout_seconds: int
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_mapping(cls, record: Mapping[str, object]) -> "Deployment":
         """The deployment of a parsed record. Nothing but our own server is ever started from a file."""
-        names = {field.name for field in fields(cls)}
+        names = {known.name for known in fields(cls)}
         command = record.get("command")
         is_ours = isinstance(command, list) and tuple(command[: len(SERVER)]) == SERVER
-        if set(record) != names or not is_ours or not str(record["endpoint_id"]).isdigit():
+        if set(record) | {"labels"} != names or not is_ours or not str(record["endpoint_id"]).isdigit():
             expected = f"expected {sorted(names)}, with a command that begins with {' '.join(SERVER)!r}."
             raise UserError(f"not a deployment record: found the keys {sorted(record)}; {expected}")
         return cls(**record)  # type: ignore[arg-type]  # the keys are checked above
@@ -99,6 +100,7 @@ class Endpoint:
             "name": self.deployment.endpoint_resource_name,
             "id": self.deployment.endpoint_id,
             "displayName": self.deployment.display_name,
+            "labels": dict(self.deployment.labels),
             "model": self.deployment.model_resource_name,
             "state": self.state,
             "reason": self.reason,
@@ -110,7 +112,7 @@ class Endpoint:
         }
 
 
-def deployment_of(model: ModelVersion, *, idle_timeout_seconds: int = IDLE_TIMEOUT_SECONDS) -> Deployment:
+def deployment_of(model: ModelVersion, *, idle_timeout_seconds: int = IDLE_TIMEOUT_SECONDS, labels: Mapping[str, str] | None = None) -> Deployment:
     """The deployment of a registered model version. Each version has one endpoint, so that deploying twice makes no second one."""
     endpoint_id = resource_id(model.resource_name)
     return deployment(
@@ -120,6 +122,7 @@ def deployment_of(model: ModelVersion, *, idle_timeout_seconds: int = IDLE_TIMEO
         model_resource_name=model.resource_name,
         model_path=model.artifact_folder,
         idle_timeout_seconds=idle_timeout_seconds,
+        labels=labels,
     )
 
 
@@ -131,6 +134,7 @@ def deployment(
     model_resource_name: str,
     model_path: Path,
     idle_timeout_seconds: int = IDLE_TIMEOUT_SECONDS,
+    labels: Mapping[str, str] | None = None,
 ) -> Deployment:
     """The deployment of a model's folder. `endpoint_id` names the server; several of them may be behind one `endpoint_resource_name`."""
     flags = {
@@ -151,6 +155,7 @@ def deployment(
         # A name may begin with a dash; it must not be read as a flag.
         command=[*SERVER, *(word for name, value in flags.items() for word in ([f"{name}={value}"] if value.startswith("-") else [name, value]))],
         idle_timeout_seconds=idle_timeout_seconds,
+        labels=labels or {},
     )
 
 

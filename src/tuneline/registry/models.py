@@ -81,7 +81,7 @@ class ModelVersion:
         """Labels by which the Google SDKs find tuned models, the run's own, and those that came with an upload."""
         reference, run = self.registration.base_model, self.registration.pipeline_job_name
         tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
-        return {**tuned, **({RUN_LABEL: label(run)} if run else {}), **self.registration.resource.get("labels", {})}
+        return {**self.registration.resource.get("labels", {}), **tuned, **({RUN_LABEL: label(run)} if run else {})}
 
     @property
     def artifact_folder(self) -> Path:

@@ -40,9 +40,15 @@ def artifact_uri(path: Path) -> str:
     return text
 
 
+def labels_of_run() -> dict[str, str]:
+    """The labels of the pipeline job, which what it makes has, too."""
+    labels: dict[str, str] = json.loads(os.environ.get(RUN_LABELS) or "{}")
+    return labels
+
+
 def labelled_by_run() -> dict[str, object]:
     """What a model that this run registers has from the run's labels; nothing without any."""
-    labels = json.loads(os.environ.get(RUN_LABELS) or "{}")
+    labels = labels_of_run()
     return {"labels": labels} if labels else {}
 
 

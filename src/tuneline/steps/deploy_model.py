@@ -15,7 +15,7 @@ from tuneline.parameters import DeployModel
 from tuneline.registry import models
 from tuneline.registry.endpoints import deployment_of
 from tuneline.resolution import Resolved
-from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+from tuneline.steps import OutputArtifact, artifact_uri, labels_of_run, run_step, write_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str]) -> None:
             raise ParameterError("deploy_model: only a registered model can be deployed.", next_action="Set upload_model to true, or deploy_model to false.")
         version = models.get(files.model_resource_name)
         version.verify()
-        deployment = deployment_of(version)
+        deployment = deployment_of(version, labels=labels_of_run())
         logging.info("to be deployed endpoint=%s model=%s", deployment.endpoint_resource_name, version.resource_name)
         record, name = asdict(deployment), deployment.endpoint_resource_name
     files.output_endpoint.parent.mkdir(parents=True, exist_ok=True)

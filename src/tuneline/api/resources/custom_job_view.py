@@ -2,6 +2,7 @@
 
 from tuneline.api.faults import job_error
 from tuneline.api.jobs import JobState, Look
+from tuneline.api.resources.pipeline_job_view import ORDER, PRIVATE
 from tuneline.api.store import Body
 from tuneline.local.run_record import now
 
@@ -12,8 +13,15 @@ CODES = {1: "INVALID_ARGUMENT", 2: "INVALID_ARGUMENT", 13: "UNAVAILABLE", 75: "A
 """What a step's exit codes mean; any other is INTERNAL."""
 
 
+def view(body: Body) -> Body:
+    """The resource as it is answered."""
+    return {key: value for key, value in body.items() if key not in (ORDER, PRIVATE)}
+
+
 def progressed(body: Body, look: Look) -> Body | None:
     """The stored job after a look at it, or nothing when that tells nothing new."""
+    if body["state"] not in OPEN_STATES:
+        return None
     changes: Body = {"state": f"JOB_STATE_{look.state}"}
     if look.record is not None and look.record.start_time:
         changes["startTime"] = look.record.start_time

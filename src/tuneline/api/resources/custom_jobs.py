@@ -11,11 +11,13 @@ from fastapi import APIRouter
 
 from tuneline.api import operations
 from tuneline.api.faults import Fault, invalid
-from tuneline.api.jobs import Job, JobFolders, Look, Runner
+from tuneline.api.job_queue import JobQueue
+from tuneline.api.jobs import JobFolders, Look
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources.custom_job_messages import RECORDED, ContainerSpec, CustomJob
 from tuneline.api.resources.custom_job_rules import problems, replicas
-from tuneline.api.resources.custom_job_view import FIELDS, OPEN_STATES, progressed
+from tuneline.api.resources.custom_job_view import FIELDS, OPEN_STATES, progressed, view
+from tuneline.api.resources.pipeline_job_view import ORDER, PRIVATE
 from tuneline.api.service import Place, Service
 from tuneline.api.store import Body, Store
 from tuneline.api.strict_json import StrictRoute
@@ -35,19 +37,19 @@ def create_router(service: Service, version: str) -> APIRouter:
 
     @router.post(f"/{KIND}", operation_id=f"{version}_create_custom_job")
     def create(project: str, location: str, job: CustomJob) -> Body:
-        return create_job(service, Place(project, location), job)
+        return view(create_job(service, Place(project, location), job))
 
     @router.get(f"/{KIND}", operation_id=f"{version}_list_custom_jobs")
     def list_jobs(project: str, location: str, listing: Listing) -> Body:
-        return page(service.store, KIND, Place(project, location).name, listing, fields=FIELDS)
+        return page(service.store, KIND, Place(project, location).name, listing, fields=FIELDS, show=view)
 
     @router.get(one, operation_id=f"{version}_get_custom_job")
     def get(project: str, location: str, job_id: str) -> Body:
-        return service.store.get(_name(project, location, job_id))
+        return view(service.store.get(_name(project, location, job_id)))
 
     @router.post(f"{one}:cancel", operation_id=f"{version}_cancel_custom_job")
     def cancel(project: str, location: str, job_id: str) -> Body:
-        cancel_job(service, _name(project, location, job_id))
+        service.custom_jobs.cancel(_name(project, location, job_id))
         return {}
 
     @router.delete(one, operation_id=f"{version}_delete_custom_job")
@@ -71,40 +73,23 @@ def create_job(service: Service, place: Place, job: CustomJob) -> Body:
         raise invalid(*found)
     job_id = resource_id(place.name, KIND, uuid.uuid4().hex)
     name = f"{place.name}/{KIND}/{job_id}"
-    file = service.jobs.of(run_of(name)) / "template.json"
     template = pipeline_of(job, place, job_id)
     read_pipeline(template)  # refuses by name what the engine would take for a placeholder
     environment = {GCS_FOLDER: str(service.settings.buckets)}
-    service.jobs.create(Job(id=run_of(name), template=str(file), parameters={}, environment=environment, max_parallel_tasks=len(replicas(job.job_spec))))
-    file.write_text(json.dumps(template), encoding="utf-8")
+    order = {"template": template, "parameters": {}, "environment": environment, "max_parallel_tasks": len(replicas(job.job_spec))}
     given = {key: value for key, value in job.to_json().items() if key in RECORDED}
-    body = service.store.insert(KIND, {**given, "name": name, "state": "JOB_STATE_QUEUED"})
+    body = service.store.insert(KIND, {**given, "name": name, "state": "JOB_STATE_QUEUED", PRIVATE: {"run": run_of(name)}, ORDER: order})
     service.custom_jobs.wake()
     return body
 
 
-def cancel_job(service: Service, name: str) -> None:
-    """Ask the job to end; an ended one stays as it is."""
-    body = service.store.get(name)
-    if body["state"] in OPEN_STATES:
-        service.jobs.cancel(run_of(name))  # the mark first: what is on disk is not forgotten
-        service.store.update(name, lambda found: {**found, "state": "JOB_STATE_CANCELLING"} if found["state"] in OPEN_STATES else None)
-        service.custom_jobs.wake()
-
-
-def create_runner(store: Store, jobs: JobFolders, *, max_running: int) -> Runner:
+def create_queue(store: Store, jobs: JobFolders) -> JobQueue:
     """The queue of custom jobs. It is their own: the task of a pipeline job may wait for one, which must not wait for that pipeline job."""
-    names: dict[str, str] = {}
 
-    def waiting() -> list[str]:
-        names.clear()
-        names.update({run_of(body["name"]): body["name"] for body in store.in_states(KIND, *OPEN_STATES)})
-        return list(names)
+    def write_down(name: str, look: Look) -> Body:
+        return store.update(name, lambda body: progressed(body, look))
 
-    def changed(run: str, look: Look) -> None:
-        store.update(names[run], lambda body: progressed(body, look))
-
-    return Runner(jobs, max_running=max_running, waiting=waiting, changed=changed)
+    return JobQueue(store, jobs, kind=KIND, prefix="JOB_STATE_", write_down=write_down)
 
 
 def run_of(name: str) -> str:

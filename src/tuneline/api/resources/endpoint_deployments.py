@@ -215,7 +215,8 @@ def _adopt(service: Service, endpoint: registry.Endpoint) -> None:
         "automaticResources": {"minReplicaCount": 1, "maxReplicaCount": 1},
     }
     if service.store.find(deployment.endpoint_resource_name) is None:
-        service.store.insert(KIND, new_body(deployment.endpoint_resource_name, {"displayName": deployment.display_name}))
+        labels = {"labels": dict(deployment.labels)} if deployment.labels else {}
+        service.store.insert(KIND, new_body(deployment.endpoint_resource_name, {"displayName": deployment.display_name, **labels}))
     service.store.update(deployment.endpoint_resource_name, lambda body: _with(body, deployed, {}))
 
 

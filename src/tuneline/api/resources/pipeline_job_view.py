@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+import orjson
+
 from tuneline.api.faults import job_error
 from tuneline.api.jobs import JobState, Look
 from tuneline.api.service import Service
@@ -9,8 +11,11 @@ from tuneline.api.store import Body
 from tuneline.local.run_record import RunRecord, TaskRecord, TaskState, now
 from tuneline.registry import resource_id
 
+KIND = "pipelineJobs"
 PRIVATE = "_tuneline"
 """Key of what the service keeps with a resource and does not show."""
+ORDER = "_order"
+"""Key of what the job's process will be told; not shown either. With the template, where no other job has the same."""
 OPEN_STATES = ("PIPELINE_STATE_QUEUED", "PIPELINE_STATE_PENDING", "PIPELINE_STATE_RUNNING", "PIPELINE_STATE_CANCELLING")
 FIELDS = ("name", "displayName", "state", "createTime", "updateTime", "startTime", "endTime", "templateUri", "scheduleName", "labels", "serviceAccount")
 """What a list may be filtered and ordered by."""
@@ -19,25 +24,28 @@ _TASK_STATES = {TaskState.PENDING: "PENDING", TaskState.NOT_TRIGGERED: "NOT_TRIG
 
 
 def progressed(body: Body, look: Look) -> Body | None:
-    """The stored job after a look at it, or nothing when that tells nothing new."""
+    """The stored job after a look at it, or nothing when that tells nothing new. An ended job needs its run no more."""
+    if body["state"] not in OPEN_STATES:
+        return None
     changes: Body = {"state": f"PIPELINE_STATE_{look.state}"}
     if look.record is not None and look.record.start_time:
         changes["startTime"] = look.record.start_time
     if look.state.has_ended:
         changes["endTime"] = (look.record.end_time if look.record else "") or body.get("endTime") or now()
         changes |= {"error": error} if (error := _error(look)) else {}
+        changes |= {"jobDetail": job_detail(body["name"], changes["state"], look.record)} if look.record else {}
     return {**body, **changes} if any(body.get(key) != value for key, value in changes.items()) else None
 
 
 def view(service: Service, body: Body, *, is_brief: bool = False) -> Body:
     """The resource as it is answered. Brief: without template and tasks, as a list with a readMask asks for."""
-    private = body[PRIVATE]
     if is_brief:
         return {key: body[key] for key in BRIEF if key in body}
-    shown = {key: value for key, value in body.items() if key != PRIVATE}
-    record = service.jobs.record(private["run"])
-    detail = job_detail(body["name"], body["state"], record) if record else {}
-    return {**shown, "pipelineSpec": service.store.document(private["spec"]), **({"jobDetail": detail} if detail else {})}
+    private = body[PRIVATE]
+    shown = {key: value for key, value in body.items() if key not in (PRIVATE, ORDER)}
+    if "jobDetail" not in shown and (record := service.jobs.record(private["run"])):
+        shown["jobDetail"] = job_detail(body["name"], body["state"], record)
+    return {**shown, "pipelineSpec": orjson.Fragment(service.store.document(private["spec"]))}
 
 
 def job_detail(name: str, state: str, record: RunRecord) -> Body:

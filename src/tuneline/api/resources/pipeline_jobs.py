@@ -1,32 +1,38 @@
 """`pipelineJobs`: create, get, list, cancel, delete."""
 
+import functools
 import hashlib
 import json
 import re
 import uuid
+from collections.abc import Callable
 from datetime import datetime
 
 from fastapi import APIRouter
+from fastapi.responses import Response
 
 from tuneline.api import operations
 from tuneline.api.admission import Admission, admit
 from tuneline.api.faults import Fault, invalid
-from tuneline.api.jobs import Job
+from tuneline.api.job_queue import JobQueue, named
+from tuneline.api.jobs import JobFolders, Look
+from tuneline.api.labels import label_problems
 from tuneline.api.paging import Listing, page
-from tuneline.api.resources.pipeline_job_view import FIELDS, OPEN_STATES, PRIVATE, view
+from tuneline.api.resources import tuning_job_view
+from tuneline.api.resources.pipeline_job_view import FIELDS, KIND, OPEN_STATES, ORDER, PRIVATE, progressed, view
 from tuneline.api.service import Service
-from tuneline.api.store import Body
+from tuneline.api.store import Body, Query, Store
 from tuneline.api.strict_json import StrictRoute
-from tuneline.api.wire import Labels, Message, Struct
+from tuneline.api.wire import JsonAnswer, Labels, Message, Struct
 from tuneline.catalog import load_catalog
 from tuneline.errors import TunelineError
 from tuneline.hardware import has_gpu
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
+from tuneline.steps import RUN_LABELS
 from tuneline.storage import GCS_FOLDER, Storage
 from tuneline.templates import HOSTED, Template, load, names, read
 
-KIND = "pipelineJobs"
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
 
@@ -79,23 +85,26 @@ def create_router(service: Service, version: str) -> APIRouter:
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
     @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job")
-    def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Body:  # noqa: N803
-        return view(service, create_job(service, f"projects/{project}/locations/{location}", job, pipelineJobId or pipeline_job_id))
+    def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Response:  # noqa: N803
+        body = create_job(service, f"projects/{project}/locations/{location}", job, pipelineJobId or pipeline_job_id)
+        return JsonAnswer(view(service, service.store.get(body["name"])))
 
     @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs")
-    def list_jobs(project: str, location: str, listing: Listing) -> Body:
+    def list_jobs(project: str, location: str, listing: Listing) -> Response:
         brief = bool(listing.read_mask)
-        return page(
-            service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS, show=lambda body: view(service, body, is_brief=brief)
-        )
+
+        def show(body: Body) -> Body:
+            return view(service, body, is_brief=brief)
+
+        return JsonAnswer(page(service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS, show=show, is_whole=not brief))
 
     @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job")
-    def get(project: str, location: str, job_id: str) -> Body:
-        return view(service, service.store.get(f"projects/{project}/locations/{location}/{KIND}/{job_id}"))
+    def get(project: str, location: str, job_id: str) -> Response:
+        return JsonAnswer(view(service, service.store.get(f"projects/{project}/locations/{location}/{KIND}/{job_id}")))
 
     @router.post(f"/{KIND}/{{job_id}}:cancel", operation_id=f"{version}_cancel_pipeline_job")
     def cancel(project: str, location: str, job_id: str) -> Body:
-        cancel_job(service, f"projects/{project}/locations/{location}/{KIND}/{job_id}")
+        service.runner.cancel(f"projects/{project}/locations/{location}/{KIND}/{job_id}")
         return {}
 
     @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job")
@@ -110,26 +119,40 @@ def create_router(service: Service, version: str) -> APIRouter:
     return router
 
 
-def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = "", *, private: Body | None = None) -> Body:
-    """Check the request and queue the job; it is on disk before this returns. `private` is kept with the job and not shown."""
+def create_job(
+    service: Service,
+    parent: str,
+    job: PipelineJob,
+    job_id: str = "",
+    *,
+    private: Body | None = None,
+    labels_of_run: Labels | None = None,
+    output_uri: str = "",
+    only_last_checkpoint: bool = False,
+) -> Body:
+    """Check the request and queue the job; it is on disk before this returns.
+
+    `private` is kept with the job and not shown. `labels_of_run` are for what the run makes, besides the job's own. `output_uri` and
+    `only_last_checkpoint` are told to the job's process.
+    """
     template = _template(job)
-    key = job.encryption_spec.kms_key_name
-    admission = _admit(service, template, job, parent.rpartition("/")[2], key)
+    admission = _admit(service, template, job, parent)
     job_id = job_id or f"{template.name}-{datetime.now().astimezone():%Y%m%d%H%M%S}-{uuid.uuid4().hex[:6]}"
     if not _ID.fullmatch(job_id):
         raise invalid(f"pipelineJobId: found {job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first.")
     name = f"{parent}/{KIND}/{job_id}"
-    text = json.dumps(template.spec, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(template.spec, sort_keys=True).encode()).hexdigest()
+    labels = {**job.labels, **(labels_of_run or {})}
+    order = {
+        "parameters": admission.run_parameters,
+        "environment": {GCS_FOLDER: str(service.settings.buckets), **({RUN_LABELS: json.dumps(labels)} if labels else {})},
+        "output_uri": output_uri,
+        "only_last_checkpoint": only_last_checkpoint,
+    }
     with service.store.transaction():
         if service.store.find(name) is not None:
             raise Fault("ALREADY_EXISTS", f"{name} exists already. Give another pipelineJobId, or none.")
         service.store.keep_document(digest, template.spec)
-        run = _run_name(service, name)
-        file = service.jobs.of(run) / "template.json"
-        environment = {GCS_FOLDER: str(service.settings.buckets)}
-        service.jobs.create(Job(id=run, template=str(file), parameters=admission.run_parameters, environment=environment))
-        file.write_text(text, encoding="utf-8")
         body = {
             **job.to_json(),
             "name": name,
@@ -137,7 +160,8 @@ def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = ""
             "state": "PIPELINE_STATE_QUEUED",
             "runtimeConfig": {**job.runtime_config.to_json(), "parameterValues": dict(admission.parameters)},
             **({"templateMetadata": {"version": f"sha256:{digest}"}} if job.template_uri else {}),
-            PRIVATE: {"run": run, "spec": digest, "notes": list(admission.notes), **(private or {})},
+            PRIVATE: {"run": _run_name(service, name), "spec": digest, "notes": list(admission.notes), **(private or {})},
+            ORDER: order,
         }
         for field in ("pipelineSpec", "createTime", "updateTime", "startTime", "endTime", "jobDetail", "error"):
             body.pop(field, None)
@@ -148,36 +172,58 @@ def create_job(service: Service, parent: str, job: PipelineJob, job_id: str = ""
 
 def check_job(service: Service, parent: str, job: PipelineJob) -> None:
     """Raise the Fault with which `create_job` would refuse the request."""
-    _admit(service, _template(job), job, parent.rpartition("/")[2], job.encryption_spec.kms_key_name)
+    _admit(service, _template(job), job, parent)
 
 
-def cancel_job(service: Service, name: str) -> None:
-    """Ask the job to end; an ended one stays as it is, as on Vertex."""
+def create_queue(store: Store, jobs: JobFolders, *, publish: Callable[[Body, Look], None]) -> JobQueue:
+    """The queue of pipeline jobs. `publish` is called with an ended job before it is known to have ended."""
 
-    body = service.store.get(name)
-    if body["state"] in OPEN_STATES:
-        service.jobs.cancel(body[PRIVATE]["run"])  # the mark first: what is on disk is not forgotten
-        service.store.update(name, lambda found: {**found, "state": "PIPELINE_STATE_CANCELLING"} if found["state"] in OPEN_STATES else None)
-        service.runner.wake()
+    def write_down(name: str, look: Look) -> Body:
+        with store.transaction():
+            body = store.update(name, lambda body: progressed(body, look))
+            tuning_job_view.follow(store, body, look)
+            return body
+
+    return JobQueue(store, jobs, kind=KIND, prefix="PIPELINE_STATE_", write_down=write_down, publish=publish)
 
 
 def _template(job: PipelineJob) -> Template:
     """The template that the job brings, or names."""
     if job.pipeline_spec:
-        template = read(json.dumps(job.pipeline_spec), "pipelineSpec")
-    elif job.template_uri in HOSTED or job.template_uri in names():
-        template = load(job.template_uri)
-    else:
-        found = f"found {job.template_uri!r}" if job.template_uri else "missing, and there is no pipelineSpec"
-        raise invalid(f"templateUri: {found}; expected one of {', '.join((*HOSTED, *names()))}. Send any other template as pipelineSpec.")
+        return _brought(json.dumps(job.pipeline_spec))
+    if job.template_uri in HOSTED or job.template_uri in names():
+        return _built_in(job.template_uri)
+    found = f"found {job.template_uri!r}" if job.template_uri else "missing, and there is no pipelineSpec"
+    raise invalid(f"templateUri: {found}; expected one of {', '.join((*HOSTED, *names()))}. Send any other template as pipelineSpec.")
+
+
+@functools.lru_cache(maxsize=32)  # clients send the same one again and again, and reading it takes longer than all the rest
+def _brought(text: str) -> Template:
+    template = read(text, "pipelineSpec")
     read_pipeline(template.spec)  # refuses by name what the engine does not know
     return template
 
 
-def _admit(service: Service, template: Template, job: PipelineJob, location: str, key: str) -> Admission:
+@functools.cache
+def _built_in(reference: str) -> Template:
+    return load(reference)
+
+
+def _admit(service: Service, template: Template, job: PipelineJob, parent: str) -> Admission:
+    problems = list(label_problems(job.labels))
     if job.runtime_config.parameters:
-        raise invalid("runtimeConfig.parameters: the form of schema version 2.0.0; expected runtimeConfig.parameterValues.")
-    given = job.runtime_config.parameter_values
+        problems.append("runtimeConfig.parameters: the form of schema version 2.0.0; expected runtimeConfig.parameterValues.")
+    try:
+        admission = _admit_parameters(service, template, job, parent.rpartition("/")[2])
+    except Fault as fault:
+        raise invalid(*problems, str(fault)) from None
+    if problems:
+        raise invalid(*problems)
+    return admission
+
+
+def _admit_parameters(service: Service, template: Template, job: PipelineJob, location: str) -> Admission:
+    given, key = job.runtime_config.parameter_values, job.encryption_spec.kms_key_name
     overlay = str(given.get("catalog_uri") or service.settings.catalog)
     try:
         catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
@@ -196,6 +242,7 @@ def _run_name(service: Service, name: str) -> str:
     number = 1
     while True:
         run = job_id if number == 1 else f"{job_id[:100]}-{resource_id(name, str(number))[:8]}"
-        if not service.jobs.of(run).exists() and not (service.jobs.runs_dir / run).exists():
+        is_queued = bool(service.store.page(Query(kind=KIND, parent="*", condition=named(run)), limit=1))
+        if not is_queued and not service.jobs.of(run).exists() and not (service.jobs.runs_dir / run).exists():
             return run
         number += 1

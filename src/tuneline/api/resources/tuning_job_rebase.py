@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tuneline.api.faults import Fault, invalid
-from tuneline.api.filters import Condition
-from tuneline.api.resources import pipeline_jobs
+from tuneline.api.job_queue import named
+from tuneline.api.resources import pipeline_job_view
 from tuneline.api.resources.pipeline_job_view import PRIVATE
 from tuneline.api.resources.tuning_job_messages import FILLED_IN, RebaseTunedModelRequest, TuningJob
 from tuneline.api.resources.tuning_job_sources import MODEL_NAME, owner_of, registered
@@ -25,7 +25,7 @@ def rebased(service: Service, request: RebaseTunedModelRequest) -> TuningJob:
         raise invalid(f"{REF}: found {len(names)} names; expected one of tunedModel, tuningJob and pipelineJob.")
     if request.deploy_to_same_endpoint:
         raise invalid("deployToSameEndpoint: found true; each tuned model has an endpoint of its own here. Leave it out.")
-    body = _of_model(service, ref.tuned_model) if ref.tuned_model else service.store.get(_checked(names[0], KIND if ref.tuning_job else pipeline_jobs.KIND))
+    body = _of_model(service, ref.tuned_model) if ref.tuned_model else service.store.get(_checked(names[0], KIND if ref.tuning_job else pipeline_job_view.KIND))
     if not str(body["state"]).endswith("_STATE_SUCCEEDED"):
         raise Fault("FAILED_PRECONDITION", f"{body['name']} is in {body['state']}, so it has no tuned model to rebase.")
     owner = body.get(PRIVATE, {}).get(OWNER)
@@ -48,8 +48,7 @@ def _of_model(service: Service, name: str) -> Body:
     if not MODEL_NAME.fullmatch(name):
         raise invalid(f"{REF}.tunedModel: found {name!r}; expected projects/PROJECT/locations/REGION/models/MODEL, with @VERSION or without.")
     version = registered(service, name)
-    condition = Condition("json_extract(body, '$._tuneline.run') = ?", (version.registration.pipeline_job_name,))
-    query = Query(kind=pipeline_jobs.KIND, parent="*", condition=condition)
+    query = Query(kind=pipeline_job_view.KIND, parent="*", condition=named(version.registration.pipeline_job_name))
     found = owner_of(service, version.resource_name) or next(iter(service.store.page(query, limit=1)), None)
     if found is None:
         raise Fault("FAILED_PRECONDITION", f"{name} was not tuned by a job of this service, so its data are not known. Create a tuning job instead.")

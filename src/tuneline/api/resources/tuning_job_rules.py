@@ -1,11 +1,11 @@
 """What can be said about a tuning job from the request and the catalogue alone: every rule that the Google SDKs leave to the service. Pure."""
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_camel
 
+from tuneline.api.labels import label_problems
 from tuneline.api.resources.tuning_job_messages import FULL, NO_MODE, NO_SIZE, OTHER_SPECS, PEFT_ADAPTER, HyperParameters, SupervisedTuningSpec, TuningJob
 from tuneline.catalog.base_model import BaseModel
 from tuneline.catalog.rows import Kind
@@ -15,9 +15,6 @@ from tuneline.placement import KEY_NAME
 from tuneline.validation import KINDS
 
 MAX_NAME = 128
-MAX_LABELS = 64
-LABEL_KEY = re.compile(r"(?![\d_-])[\w-]{1,63}")
-LABEL_VALUE = re.compile(r"[\w-]{0,63}")
 SPEC = "supervisedTuningSpec"
 HYPER = f"{SPEC}.hyperParameters"
 VALIDATION_SHARE = 0.25
@@ -45,7 +42,7 @@ def request_problems(job: TuningJob, location: str) -> Iterator[str]:
         yield f"tunedModelDisplayName: has {len(job.tuned_model_display_name)} characters; expected at most {MAX_NAME}. Leave it out for a random name."
     if "\0" in job.tuned_model_display_name:
         yield "tunedModelDisplayName: holds a NUL, which no name can have."
-    yield from _label_problems(job.labels)
+    yield from label_problems(job.labels)
     if key := job.encryption_spec.kms_key_name:
         match = KEY_NAME.fullmatch(key)
         if not match:
@@ -85,16 +82,6 @@ def _hyper_parameter_problems(given: HyperParameters) -> Iterator[str]:
             yield f"{HYPER}.{name}: found {rate}; expected a number above 0. Leave it out for the recommended value."
     if given.learning_rate is not None and given.learning_rate_multiplier is not None:
         yield f"{HYPER}.learningRate: found together with learningRateMultiplier; only one of the two can be set."
-
-
-def _label_problems(labels: Mapping[str, str]) -> Iterator[str]:
-    if len(labels) > MAX_LABELS:
-        yield f"labels: found {len(labels)}; expected at most {MAX_LABELS}."
-    for key, value in labels.items():
-        if not LABEL_KEY.fullmatch(key) or key != key.lower():
-            yield f"labels: the key {key[:80]!r}: expected up to 63 lower-case letters, digits, '-' and '_', a letter first."
-        elif not LABEL_VALUE.fullmatch(value) or value != value.lower():
-            yield f"labels: the value {value[:80]!r} of {key!r}: expected up to 63 lower-case letters, digits, '-' and '_'."
 
 
 def model_problems(spec: SupervisedTuningSpec, base: BaseModel) -> Iterator[str]:

@@ -45,7 +45,7 @@ def follow(store: Store, pipeline: Body, look: Look) -> None:
 
 def progressed(body: Body, pipeline: Body, look: Look) -> Body | None:
     """The stored job after a look at its run, or nothing when that tells nothing new."""
-    changes: Body = {"state": _state(look), **{key: pipeline[key] for key in ("startTime", "error") if key in pipeline}}
+    changes: Body = {"state": _state(pipeline, look), **{key: pipeline[key] for key in ("startTime", "error") if key in pipeline}}
     if look.state.has_ended:
         changes["endTime"] = pipeline.get("endTime") or now()
     record = look.record
@@ -69,10 +69,10 @@ def artifact_folder(record: RunRecord, task: str, output: str) -> Path | None:
     return Path(artifact_path(artifact.uri)) if artifact else None
 
 
-def _state(look: Look) -> str:
+def _state(pipeline: Body, look: Look) -> str:
     if look.state == JobState.RUNNING and not (look.record and look.record.start_time):
         return "JOB_STATE_PENDING"
-    return f"JOB_STATE_{look.state}"
+    return str(pipeline["state"]).replace("PIPELINE_STATE", "JOB_STATE")
 
 
 def _made(make: Callable[[], Body], otherwise: Body) -> Body:

@@ -1,14 +1,12 @@
 """`tuningJobs`: create, get, list, cancel, rebase. Each job has a pipeline job, which does the work and can be looked at as well."""
 
-import json
 import uuid
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter
 
 from tuneline.api import operations
-from tuneline.api.jobs import Job
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import pipeline_jobs
 from tuneline.api.resources.pipeline_job_view import PRIVATE
@@ -20,12 +18,8 @@ from tuneline.api.service import Place, Service
 from tuneline.api.store import Body
 from tuneline.api.strict_json import StrictRoute
 from tuneline.registry import resource_id
-from tuneline.registry.models import BASE_MODEL_LABEL, RUN_LABEL, TUNE_TYPE_LABEL
-from tuneline.steps import RUN_LABELS
 
 JOB_LABEL = "google-vertex-llm-tuning-job-id"
-OWN_LABELS = (BASE_MODEL_LABEL, TUNE_TYPE_LABEL, RUN_LABEL, JOB_LABEL)
-"""Labels of a tuned model that no request sets."""
 
 
 def create_router(service: Service, version: str) -> APIRouter:
@@ -71,10 +65,11 @@ def create_tuning_job(service: Service, place: Place, job: TuningJob) -> Body:
         runtime_config=pipeline_jobs.RuntimeConfig(parameter_values=plan.parameters),
     )
     with service.store.transaction():
-        pipeline = pipeline_jobs.create_job(service, place.name, order, f"tuning-job-{job_id}", private={OWNER: name})
-        run = pipeline[PRIVATE]["run"]
-        _add_to_order(service, run, job, job_id)
-        private = {"run": run, "schedule": asdict(plan.schedule), "last_only": _only_last(job)}
+        pipeline = pipeline_jobs.create_job(
+            service, place.name, order, f"tuning-job-{job_id}", private={OWNER: name}, labels_of_run={JOB_LABEL: job_id}, output_uri=job.output_uri,
+            only_last_checkpoint=_only_last(job),
+        )  # fmt: skip
+        private = {"run": pipeline[PRIVATE]["run"], "schedule": asdict(plan.schedule), "last_only": _only_last(job)}
         body = service.store.insert(
             KIND, {**_as_asked(job, plan), "name": name, "state": "JOB_STATE_QUEUED", "pipelineJob": pipeline["name"], PRIVATE: private}
         )
@@ -83,19 +78,10 @@ def create_tuning_job(service: Service, place: Place, job: TuningJob) -> Body:
 
 
 def cancel_tuning_job(service: Service, name: str) -> None:
-    """Ask the job to end; an ended one stays as it is, as on Vertex."""
+    """Ask the job to end, by its pipeline job; an ended one stays as it is, as on Vertex."""
     body = service.store.get(name)
     if body["state"] in OPEN_STATES:
-        pipeline_jobs.cancel_job(service, body["pipelineJob"])
-        service.store.update(name, lambda found: {**found, "state": "JOB_STATE_CANCELLING"} if found["state"] in OPEN_STATES else None)
-
-
-def _add_to_order(service: Service, run: str, job: TuningJob, job_id: str) -> None:
-    """What the job's process does besides the run. Nobody starts it before the transaction ends."""
-    labels = {**{key: value for key, value in job.labels.items() if key not in OWN_LABELS}, JOB_LABEL: job_id}
-    order = Job.read(service.jobs.of(run))
-    environment = {**order.environment, RUN_LABELS: json.dumps(labels)}
-    service.jobs.create(replace(order, environment=environment, output_uri=job.output_uri, only_last_checkpoint=_only_last(job)))
+        service.runner.cancel(body["pipelineJob"])
 
 
 def _only_last(job: TuningJob) -> bool:
