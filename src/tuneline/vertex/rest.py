@@ -21,7 +21,8 @@ Json: TypeAlias = dict[str, Any]
 ENDPOINT = "TUNELINE_VERTEX_ENDPOINT"
 TOKEN = "TUNELINE_VERTEX_TOKEN"
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = (10.0, 60.0)
+"""For the connection, and for the answer: short enough that a call with all its tries ends within the lease of a claim."""
 POLL_SECONDS = 5.0
 LOG_IN = "Log in: gcloud auth application-default login; in a job, give it a service account."
 
@@ -115,13 +116,18 @@ class Vertex:
         """Delete. Raises NotFoundError, also when an earlier try has deleted it."""
         return self._call("DELETE", name, is_repeatable=True)
 
-    def wait(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
-        """What a long-running operation made in the end. `each_time` is called before each look."""
+    def ended(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
+        """A long-running operation once it has ended, well or not. `each_time` is called before each look."""
         state = dict(operation)
         while not state.get("done"):
             self.clock.sleep(POLL_SECONDS)
             each_time()
             state = self.get(str(state["name"]))
+        return state
+
+    def wait(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
+        """What a long-running operation made in the end."""
+        state = self.ended(operation, each_time=each_time)
         if "error" in state:
             raise error_of(state["error"], f"operation {state['name']}")
         response: Json = state.get("response", {})
