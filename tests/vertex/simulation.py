@@ -3,12 +3,17 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tuneline.errors import CapacityError, InfrastructureError, TunelineError, UserError
 from tuneline.vertex.backoff import Clock
 from tuneline.vertex.rest import OutcomeUnknown
+
+RUNNERS = 8
+ATTEMPTS = 60
+"""More than any runner needs."""
+Attempt = Callable[[], str]
 
 
 class Crash(BaseException):
@@ -104,6 +109,33 @@ class Schedule:
     def _wait(self, process: Process) -> None:
         self._back.release()
         process.turn.acquire()
+
+
+def run_all(schedule: Schedule, crash_points: Sequence[str], attempt: Attempt) -> list[str]:
+    """Runners that try as an orchestrator does, again after a crash and after an error. The results of all."""
+    results: list[str] = []
+
+    def runner(number: int, crashes_left: int, tries_left: int) -> None:
+        def again() -> None:
+            assert tries_left > 0
+            runner(number, max(0, crashes_left - 1), tries_left - 1)
+
+        def work() -> None:
+            try:
+                results.append(attempt())
+            except TunelineError:
+                again()
+            except Crash:
+                again()
+                raise
+
+        dies_at = schedule.draw.choice(crash_points) if crashes_left else ""
+        schedule.start(f"runner {number}", work, delay=schedule.draw.uniform(0, 20), dies_at=dies_at)
+
+    for number in range(RUNNERS):
+        runner(number, schedule.draw.randint(0, 2), ATTEMPTS)
+    schedule.run()
+    return results
 
 
 class Store:

@@ -6,48 +6,17 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.vertex.simulation import Api, Crash, Schedule, Store
+from tests.vertex.simulation import RUNNERS, Api, Attempt, Schedule, Store, run_all
 from tuneline.errors import InfrastructureError, TunelineError, UserError
 from tuneline.vertex.once import Once
 
 CLAIM = "gs://bucket/claims/run-1"
 CASES = 200
-RUNNERS = 8
-ATTEMPTS = 60
-"""More than any runner of these cases needs."""
 SETTLED = Api.SLOWEST_SECONDS + Api.STALE_SECONDS + 5
 CRASH_POINTS = [
     "before a claim is read", "before INTENT is written", "after INTENT is written", "before a look-up", "before the call", "after the call",
     "before CALLED is written", "after CALLED is written", "before DONE is written", "after DONE is written", "before FREE is written", "after FREE is written",
 ]  # fmt: skip
-Attempt = Callable[[], str]
-
-
-def run(schedule: Schedule, attempt: Attempt) -> list[str]:
-    """Runners that try as an orchestrator does, again after a crash and after an error. The results of all."""
-    results: list[str] = []
-
-    def runner(number: int, crashes_left: int, tries_left: int) -> None:
-        def again() -> None:
-            assert tries_left > 0
-            runner(number, max(0, crashes_left - 1), tries_left - 1)
-
-        def work() -> None:
-            try:
-                results.append(attempt())
-            except TunelineError:
-                again()
-            except Crash:
-                again()
-                raise
-
-        dies_at = schedule.draw.choice(CRASH_POINTS) if crashes_left else ""
-        schedule.start(f"runner {number}", work, delay=schedule.draw.uniform(0, 20), dies_at=dies_at)
-
-    for number in range(RUNNERS):
-        runner(number, schedule.draw.randint(0, 2), ATTEMPTS)
-    schedule.run()
-    return results
 
 
 def with_claims(schedule: Schedule, api: Api) -> Attempt:
@@ -75,7 +44,7 @@ def test_whatever_happens_the_thing_is_made_once() -> None:
     for seed in range(CASES):
         schedule = Schedule(seed)
         api = Api(schedule)
-        results = run(schedule, with_claims(schedule, api))
+        results = run_all(schedule, CRASH_POINTS, with_claims(schedule, api))
         assert len(api.made()) == 1, f"seed {seed}"
         assert results == [f"thing {api.operations.index(api.made()[0])}"] * RUNNERS, f"seed {seed}"
         events += schedule.events
@@ -91,7 +60,7 @@ def test_without_claims_the_same_world_makes_it_several_times() -> None:
     for seed in range(CASES):
         schedule = Schedule(seed)
         api = Api(schedule)
-        run(schedule, without_claims(schedule, api))
+        run_all(schedule, CRASH_POINTS, without_claims(schedule, api))
         made.append(len(api.made()))
     assert len(made) == CASES
     assert sum(number > 1 for number in made) > CASES / 2
@@ -104,7 +73,7 @@ def test_a_process_that_sleeps_through_its_lease_is_stopped_by_a_name_that_the_a
         for unique in (False, True):
             schedule = Schedule(seed)
             api = Api(schedule, unique=unique, oversleeps=400)
-            run(schedule, with_claims(schedule, api))
+            run_all(schedule, CRASH_POINTS, with_claims(schedule, api))
             assert not unique or len(api.made()) == 1, f"seed {seed}"
             duplicates += not unique and len(api.made()) > 1
             refused += schedule.events["call refused: exists"]

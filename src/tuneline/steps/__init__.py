@@ -40,9 +40,15 @@ def artifact_uri(path: Path) -> str:
     return text
 
 
+def run_labels() -> dict[str, str]:
+    """The labels of the run, for what it registers and deploys."""
+    labels: dict[str, str] = json.loads(os.environ.get(RUN_LABELS) or "{}")
+    return labels
+
+
 def labelled_by_run() -> dict[str, object]:
     """What a model that this run registers has from the run's labels; nothing without any."""
-    labels = json.loads(os.environ.get(RUN_LABELS) or "{}")
+    labels = run_labels()
     return {"labels": labels} if labels else {}
 
 

@@ -94,9 +94,9 @@ class Vertex:
         except NotFoundError:
             return None
 
-    def list(self, collection: str, **params: str) -> Iterator[Json]:
-        """All resources of `projects/P/locations/L/KIND`, page by page. A custom list method's answer has its resources under the last word of the path."""
-        key = collection.rpartition("/")[2].partition(":")[0]
+    def list(self, collection: str, *, key: str = "", **params: str) -> Iterator[Json]:
+        """All resources of `projects/P/locations/L/KIND`, page by page. An answer has its resources under `key`, or the last word of the path."""
+        key = key or collection.rpartition("/")[2].partition(":")[0]
         while True:
             page = self.get(collection, **params)
             yield from page.get(key, [])
