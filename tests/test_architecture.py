@@ -45,7 +45,7 @@ def test_nothing_unsafe_is_called(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["run"], ["validate"], ["explain"], ["runs"], ["models"], ["endpoints"], ["predict"], ["inspect"], ["dataset"]], ids=str
+    "command", [[], ["run"], ["validate"], ["explain"], ["runs"], ["models"], ["endpoints"], ["costs"], ["predict"], ["inspect"], ["dataset"]], ids=str
 )
 def test_help_loads_no_heavy_module(command: list[str]) -> None:
     allowed = ("numpy",) if command in (["validate"], ["inspect"], ["dataset"]) else ()

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 
 from tuneline.catalog import Catalog
-from tuneline.errors import CatalogError, did_you_mean
+from tuneline.errors import did_you_mean
 from tuneline.parameters import DeployModel
 from tuneline.resolution import Backend, Machine, ResolvedModel
 
@@ -25,7 +25,9 @@ ELSEWHERE = ("serving_machine_type", "min_replica_count", "max_replica_count")
 
 def serving_machine(catalog: Catalog, base: ResolvedModel, parameters: DeployModel, upload_region: str, problems: list[str]) -> Machine | None:
     """The machine that serves. Adds to `problems` why there is none."""
-    name = parameters.serving_machine_type or _usual(catalog, base)
+    model = catalog.model(base.reference).reference
+    usual = next((row.machine_type for row in catalog.serving.values() if catalog.model(row.model).reference == model), "")
+    name = parameters.serving_machine_type or usual
     row = catalog.machine_types.get(name)
     if row:
         return Machine(region=upload_region, machine_type=row.name, accelerator_type=row.accelerator_type, accelerator_count=row.accelerator_count)
@@ -33,23 +35,8 @@ def serving_machine(catalog: Catalog, base: ResolvedModel, parameters: DeployMod
         hint = did_you_mean(name, catalog.machine_types) or " Another one needs a [[machine_type]] row in a catalogue file."
         problems.append(f"serving_machine_type: found {name!r}; expected one of {', '.join(catalog.machine_types)}.{hint}")
     else:
-        found = base.stands_in or base.reference
-        problems.append(
-            f"serving_machine_type: is empty; the catalogue has no [[serving]] row for {found!r}. Give a machine type, or set deploy_model to false."
-        )
+        problems.append(f"serving_machine_type: is empty, and no [[serving]] row is for {model!r}. Give a machine type, or set deploy_model to false.")
     return None
-
-
-def _usual(catalog: Catalog, base: ResolvedModel) -> str:
-    """The machine type of the model's [[serving]] row, or nothing."""
-    for row in catalog.serving.values():
-        try:
-            served = catalog.model(row.model)
-        except CatalogError:
-            continue
-        if served.reference == (base.stands_in or base.reference):
-            return row.machine_type
-    return ""
 
 
 def problems(parameters: DeployModel, backend: Backend, upload_region: str) -> Iterator[str]:

@@ -27,9 +27,10 @@ NUMBER = "123456789"
 class Refusal(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, name: str = "") -> None:
         super().__init__(message)
         self.status = status
+        self.name = {"status": name} if name else {}
 
 
 @dataclass
@@ -68,13 +69,20 @@ class FakeVertex:
             self._end_operations()
             answer = _answer(200, self._route(method, path, dict(params or {}), json or {}))
         except Refusal as refusal:
-            answer = _answer(refusal.status, {"error": {"code": refusal.status, "message": str(refusal)}})
+            answer = _answer(refusal.status, {"error": {"code": refusal.status, "message": str(refusal), **refusal.name}})
         self.interrupt("after", what)
         return answer
 
     def asked(self, words: str) -> list[Json]:
         """The bodies of the requests in whose address the words are."""
         return [body for what, body in self.requests if words in what]
+
+    def fail_operations(self, error: Json) -> None:
+        """End what is under way with an error."""
+        for operation in self._operations.values():
+            if "done" not in operation.state:
+                operation.state = {"name": operation.name, "done": True, "error": error}
+        self._taken.clear()
 
     def running(self, name: str, **fields: object) -> None:
         """A resource that is there already."""
@@ -160,7 +168,7 @@ class FakeVertex:
         if change is not None:
             found = self.endpoints[name]
             if change.get("etag", found["etag"]) != found["etag"]:
-                raise Refusal(409, "etag")  # what the API calls ABORTED has the status of a conflict
+                raise Refusal(409, "etag", "ABORTED")
             self.endpoints[name] = {**found, **change, "etag": str(int(found["etag"]) + 1)}
         return self.endpoints[name]
 

@@ -21,3 +21,8 @@ def expires_at(labels: Mapping[str, str], deployed_model_id: str) -> datetime | 
         return datetime.strptime(labels.get(PREFIX + deployed_model_id, ""), _FORM).replace(tzinfo=UTC)
     except ValueError:
         return None
+
+
+def without(labels: Mapping[str, str], deployed_model_id: str) -> dict[str, str]:
+    """The labels of an endpoint that a model has left."""
+    return {key: value for key, value in labels.items() if key != PREFIX + deployed_model_id}
