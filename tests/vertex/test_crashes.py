@@ -5,12 +5,11 @@ from collections.abc import Callable
 
 import requests
 
+from tests.vertex.bench import HISTORY, IMAGE, L4, REGISTRATION, RESOLVED, TENSORBOARD
 from tests.vertex.fake_cloud import NUMBER, FakeObjects, FakeVertex, Refusal, checkpoint, cloud_of
 from tests.vertex.simulation import RUNNERS, Schedule, run_all
-from tests.vertex.test_registering import HISTORY, IMAGE, REGISTRATION, RESOLVED, TENSORBOARD
 from tuneline.errors import InfrastructureError
 from tuneline.parameters import DeployModel
-from tuneline.resolution import Machine
 from tuneline.vertex.artifacts import CLAIMS, open_artifact
 from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.deploying import deploy_on_vertex
@@ -23,7 +22,6 @@ PARAMETERS = DeployModel(
     project="acme", model_display_name="our model", model_output_root_dir="gs://release", tensorboard_resource_id=TENSORBOARD, deploy_model=True,
     undeploy_after_hours=2,
 )  # fmt: skip
-L4 = Machine(region="us-central1", machine_type="g2-standard-12", accelerator_type="NVIDIA_L4", accelerator_count=1)
 
 
 def kind_of(what: str) -> str:

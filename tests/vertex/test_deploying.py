@@ -1,48 +1,17 @@
 """Deploying on Vertex AI, request by request."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 
+from tests.vertex.bench import A_ENDPOINT, KEY, LOCATION, Deploying
 from tests.vertex.fake_cloud import Refusal, cloud_of
-from tests.vertex.test_crashes import L4
-from tests.vertex.test_registering import KEY, LOCATION, RESOLVED, World
 from tuneline.errors import CapacityError, NotFoundError, UserError
-from tuneline.parameters import DeployModel
-from tuneline.resolution import JobSettings, Machine
-from tuneline.vertex.artifacts import open_artifact
-from tuneline.vertex.deploying import deploy_on_vertex
+from tuneline.resolution import Machine
 from tuneline.vertex.endpoints import label, undeploy
 from tuneline.vertex.expiry import expires_at
-from tuneline.vertex.rest import Json
 
-A_ENDPOINT = f"{LOCATION}/endpoints/shared"
 CPU = Machine(region="us-central1", machine_type="e2-standard-16", accelerator_type="", accelerator_count=0)
-
-
-class Deploying(World):
-    """A project with one registered model."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.model = self.register().resource_name
-        self.api.requests.clear()
-
-    def deploy(self, model: str = "", *, machine: Machine = L4, labels: dict[str, str] | None = None, **parameters: Any) -> Json:
-        given = DeployModel(**{"project": "acme", "model_display_name": "our model", "deploy_model": True, **parameters})
-        cloud = cloud_of(self.api, self.objects, self.time.clock)
-        resolved = replace(RESOLVED, job=JobSettings(service_account="server@acme.iam.gserviceaccount.com"))
-        origin = open_artifact(self.objects, self.uri)
-        return deploy_on_vertex(cloud, model or self.model, origin, given, resolved, machine=machine, labels=labels or {})
-
-    def has_endpoint(self, **deployed: int) -> str:
-        """An endpoint with other models and their shares."""
-        models = [{"id": key.removeprefix("id"), "model": f"{LOCATION}/models/other", "modelVersionId": "1"} for key in deployed]
-        split = {key.removeprefix("id"): share for key, share in deployed.items()}
-        self.api.endpoints[A_ENDPOINT] = {"name": A_ENDPOINT, "displayName": "shared", "deployedModels": models, "trafficSplit": split, "etag": "1"}
-        return A_ENDPOINT
 
 
 @pytest.fixture
