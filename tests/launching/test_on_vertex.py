@@ -179,6 +179,15 @@ def test_the_project_is_the_one_that_vertex_tells_its_containers() -> None:
         project_of({})
 
 
+def test_people_are_sent_to_the_console_of_google_or_to_the_service(bench: Bench) -> None:
+    assert [link.partition("?")[0] for link in bench.platform().links(FIRST)] == [
+        "job: https://console.cloud.google.com/vertex-ai/locations/us-central1/training/1",
+        'log: https://console.cloud.google.com/logs/query;query=resource.type%3D%22ml_job%22%0Aresource.labels.job_id%3D%221%22',
+    ]  # fmt: skip
+    bench.vertex.address = "http://127.0.0.1:8080"
+    assert bench.platform().links(FIRST) == [f"job: http://127.0.0.1:8080/v1/{FIRST}"]
+
+
 def test_a_launch_without_labels_of_its_run_has_its_own(bench: Bench) -> None:
     bench.vertex.at_look = bench.succeed
     bench.launcher(replace(ONE_PLACE, labels={})).run()

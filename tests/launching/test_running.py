@@ -196,6 +196,15 @@ def test_an_api_that_fails_says_nothing_of_the_job(bench: Bench) -> None:
     assert platform.started == ["1-0"]
 
 
+def test_progress_that_cannot_be_read_is_no_reason_to_end(bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_folder: JobFolder) -> None:
+        raise InfrastructureError("gs:// is away")
+
+    monkeypatch.setattr(JobFolder, "progress", fail)
+    bench.launcher(FakePlatform({"1-0": [OPEN, DONE]})).run()
+    assert "progress is not to be had: gs:// is away" in caplog.text
+
+
 def test_patience_with_an_api_that_fails_has_an_end(bench: Bench) -> None:
     def fail(_name: str) -> None:
         raise CapacityError("429")
@@ -225,6 +234,28 @@ def test_a_job_that_does_not_stop_is_not_waited_for_longer_than_the_task_has(ben
     with pytest.raises(Interrupted):
         bench.launcher(platform).run()
     assert bench.time.moment == 20
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_sigterm_is_heard_while_progress_is_read(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(JobFolder, "progress", lambda _folder: os.kill(os.getpid(), signal.SIGTERM))
+    platform = FakePlatform({"1-0": [OPEN, CANCELLED]})
+    with pytest.raises(Interrupted):
+        bench.launcher(platform).run()
+    assert platform.stopped == ["1-0"]
+
+
+def test_a_job_that_cannot_be_stopped_does_not_change_how_the_task_ends(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    class Unstoppable(FakePlatform):
+        def look(self, _name: str) -> Status:
+            raise KeyboardInterrupt
+
+        def stop(self, name: str) -> None:
+            raise InfrastructureError(f"{name}: 503")
+
+    with pytest.raises(KeyboardInterrupt):
+        bench.launcher(Unstoppable({})).run()
+    assert "the job could not be stopped: 1-0: 503" in caplog.text
 
 
 def test_ctrl_c_while_a_job_is_being_started_stops_it_if_it_was(bench: Bench) -> None:

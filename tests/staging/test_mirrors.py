@@ -182,6 +182,12 @@ def test_of_a_folder_that_is_being_deleted_nothing_is_taken_away_before_its_mark
     assert [Path(name).parts[-2] for name in bench.files(bench.there)] == ["checkpoint-20"] * 5
 
 
+def test_a_folder_that_lacks_a_file_is_not_copied(bench: Bench) -> None:
+    (bench.save(10).path / "model.safetensors").unlink()
+    bench.mirror().update()
+    assert not bench.there.exists()
+
+
 def test_an_attempt_that_goes_on_copies_nothing_twice_and_cleans_up_after_the_first(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror = bench.mirror()
     for step in (10, 20):

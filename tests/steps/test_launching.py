@@ -42,7 +42,7 @@ class Bench:
             backend="vertex", pipeline_region="us-central1", upload_region="us-central1", tuning_region=REGION, machine_type="e2-standard-16",
             accelerator_type="", accelerator_count=0, batch_size=2, launch="custom-job", base_model=model, limits=Limits(), reasons=(),
         )  # fmt: skip
-        self.machines = Machines(self.buckets, {"TUNELINE_HOME": str(folder / "home")})
+        self.machines = Machines(self.buckets, {"TUNELINE_HOME": str(folder / "home"), "TMPDIR": str(folder)})
         self.vertex = FakeVertex(at_creation=self.machines.start, at_look=self.machines.look)
         self.platform = CustomJobs(project="p", store=MemoryClaims(), region=lambda _region: self.vertex)  # type: ignore[arg-type, return-value]
 
@@ -144,7 +144,7 @@ def test_a_stopped_launcher_cancels_its_job_which_saves_its_work(bench: Bench) -
     before = signal.signal(signal.SIGTERM, steps._interrupt)
     try:
         with pytest.raises(Interrupted):
-            bench.tune("out", train_steps=5000, evaluation_interval=1000)
+            bench.tune("out", train_steps=5000, evaluation_interval=100)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert bench.vertex.cancelled == [bench.vertex.newest["name"]]

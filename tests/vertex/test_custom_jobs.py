@@ -6,7 +6,7 @@ import pytest
 
 from tuneline.errors import CapacityError, InfrastructureError, TunelineError, UserError
 from tuneline.resolution import JobSettings, Machine
-from tuneline.vertex.custom_jobs import Container, failure_of, links, request, state_of
+from tuneline.vertex.custom_jobs import Container, failure_of, pages, request, state_of
 from tuneline.vertex.rest import Json
 
 A100 = Machine(region="us-central1", machine_type="a2-ultragpu-8g", accelerator_type="NVIDIA_A100_80GB", accelerator_count=8)
@@ -110,9 +110,7 @@ def test_what_a_failed_jobs_error_means(job: Json, kind: type[TunelineError], te
 
 
 def test_people_find_the_job_and_its_log() -> None:
-    found = links(NAME, "https://us-central1-aiplatform.googleapis.com", "v1")
-    assert found == {
-        "resource": f"https://us-central1-aiplatform.googleapis.com/v1/{NAME}",
-        "console": "https://console.cloud.google.com/vertex-ai/locations/us-central1/training/7?project=p",
+    assert pages(NAME) == {
+        "job": "https://console.cloud.google.com/vertex-ai/locations/us-central1/training/7?project=p",
         "log": "https://console.cloud.google.com/logs/query;query=resource.type%3D%22ml_job%22%0Aresource.labels.job_id%3D%227%22?project=p",
     }

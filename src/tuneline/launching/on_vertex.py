@@ -9,7 +9,7 @@ from tuneline.launching.order import COMMAND, Order, Try
 from tuneline.launching.running import Status
 from tuneline.storage import join
 from tuneline.vertex.backoff import Clock
-from tuneline.vertex.custom_jobs import LAUNCH_LABEL, Container, failure_of, links, request, state_of
+from tuneline.vertex.custom_jobs import LAUNCH_LABEL, Container, failure_of, pages, request, state_of
 from tuneline.vertex.once import Claim, ClaimStore, Once
 from tuneline.vertex.rest import Json, Vertex
 
@@ -57,16 +57,15 @@ class CustomJobs:
         self._api(name).post(f"{name}:cancel", {}, is_repeatable=True)
 
     def links(self, name: str) -> list[str]:
-        found = self._links(name)
-        return [f"job: {found['console']}", f"log: {found['log']}"]
+        own = self._api(name).address.endswith(".googleapis.com")
+        return [f"{what}: {address}" for what, address in (pages(name) if own else {"job": self._uri(name)}).items()]
 
     def resources(self, name: str) -> str:
-        """The content of `gcp_resources`, from which Vertex's console knows that the task is this job."""
-        return json.dumps({"resources": [{"resourceType": "CustomJob", "resourceUri": self._links(name)["resource"]}]})
+        return json.dumps({"resources": [{"resourceType": "CustomJob", "resourceUri": self._uri(name)}]})
 
-    def _links(self, name: str) -> dict[str, str]:
+    def _uri(self, name: str) -> str:
         api = self._api(name)
-        return links(name, api.address, api.version)
+        return f"{api.address}/{api.version}/{name}"
 
     def _api(self, name: str) -> Vertex:
         return self.region(name.split("/")[3])

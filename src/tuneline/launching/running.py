@@ -13,7 +13,7 @@ from itertools import count
 from pathlib import Path
 from typing import Literal, Protocol
 
-from tuneline.errors import CapacityError, InfrastructureError, Interrupted, TunelineError
+from tuneline.errors import CapacityError, InfrastructureError, Interrupted, TunelineError, UserError
 from tuneline.launching.order import Order, Try
 from tuneline.progress import Progress, ProgressFile
 from tuneline.staging.job_folder import JobFolder
@@ -90,7 +90,10 @@ class Launcher:
                 else:
                     return self._folder(job)
         except (Interrupted, KeyboardInterrupt):
-            self._stop(job)
+            try:
+                self._stop(job)
+            except (UserError, InfrastructureError) as error:
+                LOG.warning("the job could not be stopped: %s", error)
             raise
 
     def _folder(self, job: Try) -> JobFolder:
@@ -161,7 +164,7 @@ class Launcher:
         """Hand on what the job tells of itself."""
         try:
             progress = self._folder(job).progress()
-        except TunelineError as error:
+        except (UserError, InfrastructureError) as error:
             LOG.warning("the job's progress is not to be had: %s", error)
             return shown
         if progress and progress != shown:

@@ -175,5 +175,5 @@ def _tolerated() -> Iterator[None]:
     """A copy that fails is made at the next look; the step goes on."""
     try:
         yield
-    except TunelineError as error:
+    except (TunelineError, OSError) as error:  # the step deletes files while they are looked at
         LOG.warning("copying to Cloud Storage failed: %s", error)

@@ -89,7 +89,7 @@ class CommittedFolders:
         """Copy from second names of the files: the step may delete its own while they are on their way."""
         try:
             names = self._hold(committed)
-            if not self._is_there(committed):
+            if not (committed.needed.issubset(names) and self._is_there(committed)):
                 return
             marker = committed.path(COMMIT_MARKER)
             self._delete([marker] if marker in self._names else [])

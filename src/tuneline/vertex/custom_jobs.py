@@ -99,12 +99,11 @@ def failure_of(job: Json) -> TunelineError:
     return error_of(error, name) if message else InfrastructureError(f"{name} ended as {state} and told no reason.", next_action="Read the job's log.")
 
 
-def links(name: str, address: str, version: str) -> dict[str, str]:
-    """The resource, its page in the console and its log: `projects/P/locations/L/customJobs/N` by `resource`, `console` and `log`."""
+def pages(name: str) -> dict[str, str]:
+    """What a job has in Google's console, by `job` and `log`: `projects/P/locations/L/customJobs/N`."""
     _, project, _, region, _, number = name.split("/")
     console = "https://console.cloud.google.com"
     return {
-        "resource": f"{address}/{version}/{name}",
-        "console": f"{console}/vertex-ai/locations/{region}/training/{number}?project={project}",
+        "job": f"{console}/vertex-ai/locations/{region}/training/{number}?project={project}",
         "log": f"{console}/logs/query;query=resource.type%3D%22ml_job%22%0Aresource.labels.job_id%3D%22{number}%22?project={project}",
     }
