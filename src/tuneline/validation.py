@@ -114,6 +114,10 @@ def _ranges(parameters: TuningParameters) -> Iterator[str]:
             yield f"{name}: found {getattr(parameters, name)}; expected {minimum} or more. The default is {DEFAULTS[name]}."
     if parameters.learning_rate != -1 and not _is_rate(parameters.learning_rate):
         yield f"learning_rate: found {parameters.learning_rate}; expected a number above 0, or -1. Leave it out and use learning_rate_multiplier."
+    for name in ("champion_margin", "max_general_loss_increase"):
+        value = getattr(parameters, name)
+        if not (math.isfinite(value) and value >= 0):
+            yield f"{name}: found {value}; expected 0 or more. The default is {DEFAULTS[name]:g}."
     if not _is_rate(parameters.learning_rate_multiplier):
         yield f"learning_rate_multiplier: found {parameters.learning_rate_multiplier}; expected a number above 0. The default is 1."
 
@@ -130,6 +134,8 @@ def _choices(parameters: TuningParameters) -> Iterator[str]:
             yield f"{name}: found {value!r}; expected one of {', '.join(map(repr, choices))}.{did_you_mean(value, choices)}"
     if parameters.selection_metric in GENERATION_METRICS and parameters.evaluation_data_uri and _selects(parameters) and not parameters.evaluation_num_prompts:
         yield f"selection_metric: {parameters.selection_metric!r} is measured on answers; found evaluation_num_prompts 0. Set it to 1 or more."
+    if parameters.champion_gate and not parameters.evaluation_data_uri:
+        yield "champion_gate: found true without evaluation_data_uri; the champion is beaten on evaluation data. Give it, or set champion_gate to false."
     if parameters.deploy_model and not parameters.upload_model:
         yield "deploy_model: found true with upload_model false; an endpoint serves a registered model. Set upload_model to true."
 
@@ -206,6 +212,10 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
             yield "evaluation_interval is more than train_steps: only the base model and the last step are evaluated."
         if parameters.selection_metric != DEFAULTS["selection_metric"] and not _selects(parameters):
             yield "selection_metric has no effect: enable_checkpoint_selection is false."
+    if not parameters.champion_gate:
+        for name in ("general_data_uri", "champion_margin", "max_general_loss_increase"):
+            if getattr(parameters, name) != DEFAULTS[name]:
+                yield f"{name} has no effect: champion_gate is false."
     if parameters.learning_rate > 0 and parameters.learning_rate_multiplier != 1:
         yield "learning_rate_multiplier has no effect: learning_rate is set, and is not scaled."
     for name in _overrides(parameters).given() if backend != "vertex" else ():

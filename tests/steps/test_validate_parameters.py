@@ -74,7 +74,12 @@ def test_a_job_in_order_is_resolved_and_its_reasons_are_logged(job: dict[str, st
     assert [reason for reason in resolved.reasons if reason not in caplog.text] == []
     record = json.loads((tmp_path / "out/executor_output.json").read_text())["artifacts"]["resolved"]["artifacts"][0]
     assert record["uri"] == str(tmp_path / "out/resolved")
-    assert record["metadata"] == {"base_model": "tuneline/tiny-code@001", "batch_size": 8}
+    assert record["metadata"] == {
+        "batch_size": 8,
+        "base_model": "tuneline/tiny-code@001",
+        "large_model_reference": "tuneline/tiny-code@001",
+        "max_sequence_length": 1024,
+    }
 
 
 def test_a_stand_in_is_named_in_log_and_metadata(job: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,8 @@ from tuneline.registry.files import COMMIT, FileHash, committed_files, copy_veri
 BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
 TUNE_TYPE_LABEL = "tune-type"
 RUN_LABEL = "tuneline-run"
+DATA_LABEL = "tuneline-data"
+"""The first 40 digits of the data's fingerprint."""
 RECORD = "record.json"
 INCOMING = ".incoming"
 OUTGOING = ".outgoing"
@@ -41,6 +43,8 @@ class Registration:
     step: int = 0
     """Training step of the checkpoint."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    data_fingerprint: str = ""
+    """Of the data and parameters that it was tuned from."""
     model_id: str = ""
     """Of an upload. A tuned model's follows from its names."""
     resource: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +85,9 @@ class ModelVersion:
         """Labels by which the Google SDKs find tuned models, the run's own, and those that came with an upload."""
         reference, run = self.registration.base_model, self.registration.pipeline_job_name
         tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
-        return {**tuned, **({RUN_LABEL: label(run)} if run else {}), **self.registration.resource.get("labels", {})}
+        data = self.registration.data_fingerprint
+        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data[:40]} if data else {})}
+        return {**tuned, **own, **self.registration.resource.get("labels", {})}
 
     @property
     def artifact_folder(self) -> Path:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuneline import registry
 from tuneline.data.base_model import locate
-from tuneline.evaluation.candidates import find_candidates
+from tuneline.evaluation.candidates import find_candidates, find_champion
 from tuneline.evaluation.results import History
 from tuneline.interface import parse
 from tuneline.parameters import EvaluateModel
@@ -41,12 +41,13 @@ def main(argv: Sequence[str]) -> None:
     from tuneline.evaluation import comparison, examiner
     from tuneline.tuning import devices
 
-    resolved = Resolved.read(files.resolved)
-    base = locate(resolved.base_model.uri, downloads=registry.home() / "downloads")
-    device, progress = devices.prepare_device(resolved.accelerator_type), ProgressFile.from_environment()
+    resolved, downloads = Resolved.read(files.resolved), registry.home() / "downloads"
+    base, device = locate(resolved.base_model.uri, downloads=downloads), devices.prepare_device(resolved.accelerator_type)
+    champion = find_champion(resolved.champion, base, downloads=downloads) if resolved.champion and parameters.champion_gate else None
     evaluation = comparison.compare(
-        base, find_candidates(files.checkpoints), history=History.read(files.history), metric=parameters.selection_metric,
-        examiner=examiner.open_examiner(files.dataset, base, parameters, device, progress), enabled=parameters.enable_checkpoint_selection,
+        base, find_candidates(files.checkpoints), history=History.read(files.history), metric=parameters.selection_metric, champion=champion,
+        examiner=examiner.open_examiner(files.dataset, base, parameters, device, ProgressFile.from_environment()),
+        enabled=parameters.enable_checkpoint_selection,
     )  # fmt: skip
     evaluation.write(files.output_evaluation)
     if parameters.evaluation_output_root_dir:
