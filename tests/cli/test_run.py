@@ -106,6 +106,8 @@ def test_json_has_one_object_with_the_run_s_result(tuning: str, tmp_path: Path, 
         "metrics": {"base": {"loss": 2.0}, "tuned": {"loss": 1.0, "rouge_l": 0.5}},
         "run_dir": str(tmp_path / "here/mine"),
         "report": str(tmp_path / "here/mine/report.html"),
+        "skipped": "",
+        "promotion": "",
     }
 
 

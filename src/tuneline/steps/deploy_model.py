@@ -39,7 +39,7 @@ FLAGS = (DeployModel, Files)
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, DeployModel, Files)
     record, name = {}, ""
-    if parameters.deploy_model:
+    if parameters.deploy_model and (files.model_resource_name or not parameters.upload_model):  # the champion's gate may have kept the model out
         if Resolved.read(files.resolved).backend != "local":
             raise ParameterError("deploy_model: deploying to Vertex is not built yet.", next_action="Set deploy_model to false.")
         if not files.model_resource_name:

@@ -18,7 +18,7 @@ def skip_metadata(resolved: Resolved) -> dict[str, object]:
 
 
 def is_skipped(argv: Sequence[str]) -> bool:
-    """Whether validate-parameters found that there is nothing to do; the outputs are then written. Every output is an empty file."""
+    """Whether validate-parameters found that there is nothing to do; the outputs are then written. Every artifact is an empty JSON object."""
     flags = dict(zip(argv[::2], argv[1::2], strict=False))
     path = Path(flags.get("--resolved", ""))
     if "--resolved" not in flags or not path.is_file():
@@ -30,7 +30,7 @@ def is_skipped(argv: Sequence[str]) -> bool:
     outputs = {name: Path(value) for name, value in flags.items() if name.startswith("--output-")}
     artifacts = {name.removeprefix("--output-").replace("-", "_"): output for name, output in outputs.items() if name not in PARAMETERS}
     for output in artifacts.values():
-        write_text(output, "")
+        write_text(output, "{}\n")
     write_outputs(
         Path(flags["--executor-output"]),
         artifacts={name: OutputArtifact(uri=artifact_uri(output), metadata=skip_metadata(resolved)) for name, output in artifacts.items()},

@@ -1,7 +1,6 @@
 """Register the tuned model, once for each pipeline job. Writes an empty name when upload_model is false."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from tuneline.evaluation.results import Evaluation
 from tuneline.interface import parse
 from tuneline.parameters import UploadModel
 from tuneline.registry.files import write_json
-from tuneline.registry.models import Registration, register
+from tuneline.registry.models import Registration
 from tuneline.resolution import Resolved
-from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
+from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, local_upload, run_step, write_outputs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,15 +41,14 @@ def main(argv: Sequence[str]) -> None:
     if parameters.upload_model:
         if resolved.backend != "local":
             raise ParameterError("upload_model: uploading to Vertex is not built yet.", next_action="Set upload_model to false; the checkpoint is kept.")
-        step, base = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"], resolved.base_model
-        metrics = Evaluation.read(files.evaluation).metrics_of(step)
+        selected, base = json.loads(files.selected.read_text(encoding="utf-8")), resolved.base_model
+        step, promotion = selected["selected_step"], selected.get("promotion")
         registration = Registration(
-            project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
-            pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, resource=labelled_by_run(),
+            project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step,
+            metrics=Evaluation.read(files.evaluation).metrics_of(step), pipeline_job_name=files.pipeline_job_name, base_model=base.reference,
+            stands_in=base.stands_in, data_fingerprint=resolved.data_fingerprint, resource=labelled_by_run(),
         )  # fmt: skip
-        version = register(files.model, registration)
-        record, name = version.to_json(), version.resource_name
-        logging.info("registered model=%s folder=%s", name, version.folder)
+        record, name = local_upload.upload(files.model, registration, promotion)
     write_json(files.output_uploaded, record)
     uploaded = OutputArtifact(uri=artifact_uri(files.output_uploaded), metadata={"resourceName": name} if name else {})
     write_outputs(files.executor_output, artifacts={"uploaded": uploaded}, parameters={files.output_model_resource_name: name})
