@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tuneline.cli import COMMANDS
+
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for folder in ("src", "components", "pipelines", "pretraining", "benchmarks", "scripts") for path in (ROOT / folder).rglob("*.py"))
 FORBIDDEN_CALLS = {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "yaml.load", "os.system"}
@@ -44,18 +46,27 @@ def test_nothing_unsafe_is_called(path: Path) -> None:
                     assert keyword.value.value is False, f"line {node.lineno}"
 
 
-@pytest.mark.parametrize(
-    "command", [[], ["run"], ["validate"], ["explain"], ["runs"], ["models"], ["endpoints"], ["predict"], ["inspect"], ["dataset"]], ids=str
-)
-def test_help_loads_no_heavy_module(command: list[str]) -> None:
-    allowed = ("numpy",) if command in (["validate"], ["inspect"], ["dataset"]) else ()
+def output_of(arguments: list[str], *, not_loaded: tuple[str, ...]) -> str:
+    """What `tuneline` prints, in a process in which these modules are not loaded by it."""
     program = (
         "import sys; before = set(sys.modules)\n"  # a site package may load things at the interpreter's start
         "from tuneline.cli import main\n"
         "try: main(sys.argv[1:])\nexcept SystemExit: pass\n"
-        f"loaded = [m for m in {HEAVY!r} if m in sys.modules and m not in before and m not in {allowed!r}]\n"
+        f"loaded = [m for m in {not_loaded!r} if m in sys.modules and m not in before]\n"
         "sys.exit(f'loaded: {loaded}' if loaded else 0)"
     )
-    done = subprocess.run([sys.executable, "-c", program, *command, "--help"], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert "usage" in done.stdout.lower()
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=str)
+def test_help_loads_no_heavy_module(command: list[str]) -> None:
+    allowed = ("numpy",) if command in (["validate"], ["inspect"], ["dataset"]) else ()
+    assert "usage" in output_of([*command, "--help"], not_loaded=tuple(module for module in HEAVY if module not in allowed)).lower()
+
+
+@pytest.mark.parametrize("place", [["--pipeline-region", "us-central1"], ["--kubeflow", "kubeflow.example.com"]], ids=str)
+def test_a_dry_run_loads_neither_a_heavy_module_nor_a_network_client(place: list[str]) -> None:
+    job = ["tune-large-model", "--project", "p", "--pipeline-root", "gs://bucket/out", "--dataset-uri", "gs://bucket/d.jsonl", *place]
+    assert output_of(["submit", *job, "--dry-run"], not_loaded=(*HEAVY, "requests", "google.auth", "rich")).startswith("POST https://")

@@ -10,7 +10,8 @@ import pytest
 from tests.local.fake_engine import fake_engine, flag
 from tests.local.fake_pipelines import Fake, From, write
 from tuneline.cli import main
-from tuneline.cli.run_arguments import complete, split
+from tuneline.cli.run_arguments import SYNTAX, complete
+from tuneline.cli.template_arguments import split
 from tuneline.errors import UsageError
 from tuneline.templates import load
 
@@ -217,10 +218,10 @@ def test_names_and_paths_are_filled_in_for_people(tmp_path: Path) -> None:
 
 def test_a_boolean_may_stand_alone_anywhere() -> None:
     inputs = load("tune-large-model").inputs
-    assert split(["t", "--deploy-model", "--json"], inputs).parameters == {"deploy_model": "true"}
-    assert split(["t", "--deploy-model", "False", "--train-steps", "-1"], inputs).parameters == {"deploy_model": "False", "train_steps": "-1"}
+    assert split(["t", "--deploy-model", "--json"], inputs, SYNTAX).parameters == {"deploy_model": "true"}
+    assert split(["t", "--deploy-model", "False", "--train-steps", "-1"], inputs, SYNTAX).parameters == {"deploy_model": "False", "train_steps": "-1"}
     with pytest.raises(UsageError, match="unknown flag '--foo'"):
-        split(["t", "--foo", "value", "--json"], inputs)
+        split(["t", "--foo", "value", "--json"], inputs, SYNTAX)
 
 
 def test_help_lists_the_template_s_parameters_and_loads_no_heavy_module() -> None:

@@ -11,6 +11,9 @@ from tuneline.errors import TunelineError, UsageError, did_you_mean
 COMMANDS = {
     "run": "run a compiled template on this machine, or go on with a stopped run",
     "runs": "list the runs of this machine",
+    "submit": "run a compiled template on Vertex AI, a tuning service or Kubeflow",
+    "jobs": "list, show and cancel jobs of Vertex AI, and read their logs",
+    "doctor": "find out whether a job could run on Vertex AI",
     "validate": "check data files, all errors at once",
     "inspect": "show one example as the model sees it: tokens coloured by loss weight",
     "explain": "show the regions, machine and batch size that a job would get, and why",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from tuneline.cli.table import print_table
 from tuneline.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,10 +43,7 @@ def _list(given: argparse.Namespace) -> int:
     if given.json:
         print(json.dumps({"endpoints": [endpoint.to_json() for endpoint in known]}))
     elif known:
-        rows = [("ENDPOINT", "ID", "STATE", "URL"), *(_row(endpoint) for endpoint in known)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_table([("ENDPOINT", "ID", "STATE", "URL"), *(_row(endpoint) for endpoint in known)])
     return 0
 
 

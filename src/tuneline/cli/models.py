@@ -4,6 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
+from tuneline.cli.table import print_table
 from tuneline.errors import UsageError
 
 
@@ -38,9 +39,7 @@ def _list(given: argparse.Namespace) -> int:
     elif versions:
         rows = [("MODEL", "BASE MODEL", "CREATED", "NAME")]
         rows += [(v.registration.display_name, v.registration.base_model, v.create_time[:19].replace("T", " "), v.resource_name) for v in versions]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print_table(rows)
     return 0
 
 

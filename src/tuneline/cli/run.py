@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from tuneline.cli.run_arguments import Arguments, complete, help_text, split, template_reference
+from tuneline.cli.run_arguments import SYNTAX, complete
+from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
 from tuneline.errors import TunelineError, UsageError, did_you_mean
 from tuneline.local import engine
 from tuneline.local.containers import ENGINES
@@ -37,9 +38,9 @@ def main(argv: Sequence[str]) -> int:
 def _run(argv: Sequence[str]) -> int:
     reference = template_reference(argv)
     template = load(reference) if reference is not None else None
-    arguments = split(argv, template.inputs if template else {})
+    arguments = split(argv, template.inputs if template else {}, SYNTAX)
     if "--help" in arguments.switches:
-        print(help_text(template))
+        print(help_text(template, SYNTAX))
         return 0
     _check(arguments, template)
     runs_dir = Path(arguments.options["--runs-dir"]) if "--runs-dir" in arguments.options else default_runs_dir()

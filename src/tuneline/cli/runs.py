@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from tuneline.cli.table import print_table
 from tuneline.local.display import change, clock
 from tuneline.local.results import read_result
 from tuneline.local.run_folder import RunFolder, default_runs_dir, list_runs
@@ -36,7 +37,7 @@ def main(argv: Sequence[str]) -> int:
         print(f"No runs in {runs_dir}. Start one: tuneline run tune-large-model --dataset-uri FILE")
     else:
         rows = [("RUN", "STATE", "TEMPLATE", "STARTED", "TOOK", "MODEL"), *(_row(folder, record) for folder, record in found)]
-        _print_table(rows)
+        print_table(rows)
     return 0
 
 
@@ -83,7 +84,7 @@ def _show(folder: RunFolder, *, as_json: bool) -> None:
         state = change(task) if progress is None else f"{progress.activity} {progress.completed}/{progress.total} {progress.message}".rstrip()
         log = folder.log(name)
         rows.append((name, state, str(task.attempts or "-"), str(log) if log.exists() else "-"))
-    _print_table(rows)
+    print_table(rows)
     if record.error is not None:
         print("", *filter(None, [record.error.cause, record.error.next_action]), sep="\n")
 
@@ -99,9 +100,3 @@ def _seconds(task: TaskRecord) -> float:
 
 def _word(state: str) -> str:
     return state.removeprefix("PIPELINE_STATE_")
-
-
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -6,7 +6,7 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import requests
 
 Json: TypeAlias = dict[str, Any]
+Params: TypeAlias = Mapping[str, str | Sequence[str]]
 
 ENDPOINT = "TUNELINE_VERTEX_ENDPOINT"
 TOKEN = "TUNELINE_VERTEX_TOKEN"
@@ -25,7 +26,7 @@ TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 5.0
 LOG_IN = "Log in: gcloud auth application-default login; in a job, give it a service account."
 
-_PASSING = {429, 500, 502, 503, 504}
+_PASSING = {408, 429, 500, 502, 503, 504}
 """Answers that may be different the next time."""
 _UNTOUCHED = {429}
 """Answers after which nothing can have happened, also for a call that must not be made twice."""
@@ -45,8 +46,13 @@ class OutcomeUnknown(InfrastructureError):
 
 def open_session() -> "requests.Session":
     """A session that may call Google's APIs, as the account of this machine or job."""
-    import requests
-
+    try:
+        import google.auth
+        import requests
+        from google.auth.exceptions import DefaultCredentialsError
+        from google.auth.transport.requests import AuthorizedSession
+    except ModuleNotFoundError as error:
+        raise UserError(f"Vertex AI needs the package {error.name}, which is not installed.", next_action="pip install 'tuneline[vertex]'") from None
     if os.environ.get(ENDPOINT):
         session = requests.Session()
         if token := os.environ.get(TOKEN):
@@ -54,33 +60,88 @@ def open_session() -> "requests.Session":
         session.trust_env = False  # no proxy stands between this machine and its own service
         return session
     try:
-        import google.auth
-        from google.auth.exceptions import DefaultCredentialsError
-        from google.auth.transport.requests import AuthorizedSession
-    except ModuleNotFoundError:
-        raise UserError("Vertex AI needs the package google-auth, which is not installed.", next_action="pip install 'tuneline[vertex]'") from None
-    try:
         credentials, _project = google.auth.default(scopes=SCOPES)
-    except DefaultCredentialsError:
-        raise UserError("There are no Google credentials on this machine.", next_action=LOG_IN) from None
+    except DefaultCredentialsError as error:
+        raise UserError(f"There are no Google credentials on this machine: {str(error).splitlines()[0]}", next_action=LOG_IN) from None
     authorized: requests.Session = AuthorizedSession(credentials)
     return authorized
 
 
-@dataclass(kw_only=True)
-class Vertex:
-    """The API of one region. Names are resource names: `projects/P/locations/L/...`."""
+def address_of(region: str) -> str:
+    """Where requests for a region go."""
+    return os.environ.get(ENDPOINT, "").rstrip("/") or f"https://{region}-aiplatform.googleapis.com"
 
-    region: str
+
+@dataclass(kw_only=True)
+class Caller:
+    """Calls of any Google API as one account, again where that is safe and may help."""
+
     session: "requests.Session" = field(default_factory=open_session)
     backoff: Backoff = field(default_factory=Backoff)
     clock: Clock = field(default_factory=Clock)
+
+    def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: Mapping[str, Any] | None = None,
+        params: Params | None = None,
+        headers: Mapping[str, str] | None = None,
+        is_repeatable: bool,
+    ) -> Json:
+        """The JSON answer. Unless the call may be made twice, an answer that never comes raises OutcomeUnknown."""
+        for seconds in (*self.backoff.waits(), None):
+            try:
+                return self._send(method, url, {"json": body, "params": params, "headers": headers}, is_repeatable=is_repeatable)
+            except _MayPass as passing:
+                if seconds is None:
+                    raise passing.error from passing.__cause__
+            self.clock.sleep(seconds)
+        raise AssertionError("the last try either answers or raises")
+
+    def _send(self, method: str, url: str, content: Mapping[str, Any], *, is_repeatable: bool) -> Json:
+        """One call. Raises _MayPass where the same call may be made again."""
+        import requests
+
+        where = f"{method} {url}"
+        try:
+            # A redirect would make a GET of a POST, and is never what an API answers.
+            response = self.session.request(method, url, timeout=TIMEOUT_SECONDS, allow_redirects=False, **content)
+        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
+            raise UserError(f"{where}: {error}", next_action=f"Set {ENDPOINT} to an address such as http://127.0.0.1:8080, or to nothing.") from error
+        except requests.exceptions.RequestException as error:
+            problem = f"{where}: {type(error).__name__}: {error}."
+            if is_repeatable or _was_never_sent(error):
+                raise _MayPass(InfrastructureError(problem)) from error
+            raise OutcomeUnknown(problem) from error
+        except Exception as error:
+            if not type(error).__module__.startswith("google.auth"):  # its errors share no class with those of requests
+                raise
+            if _is_passing(error):
+                raise _MayPass(InfrastructureError(f"{where}: {error}")) from error
+            raise UserError(f"{where}: {error}", next_action=LOG_IN) from error
+        if response.status_code < 300:
+            return _json(response.content, where)
+        if response.status_code < 400:
+            raise UserError(f"{where}: this is not the API's own address; it leads to {response.headers.get('Location', 'another one')}.")
+        answer = error_of(_error(response.content, response.status_code), where)
+        if response.status_code in (_PASSING if is_repeatable else _UNTOUCHED):
+            raise _MayPass(answer)
+        raise OutcomeUnknown(*answer.problems) if response.status_code in _PASSING else answer
+
+
+@dataclass(kw_only=True)
+class Vertex(Caller):
+    """The API of one region. Names are resource names: `projects/P/locations/L/...`."""
+
+    region: str
     version: str = "v1"
 
     @property
     def address(self) -> str:
         """Where requests go."""
-        return os.environ.get(ENDPOINT, "").rstrip("/") or f"https://{self.region}-aiplatform.googleapis.com"
+        return address_of(self.region)
 
     def get(self, name: str, **params: str) -> Json:
         """The resource. Raises NotFoundError."""
@@ -127,41 +188,8 @@ class Vertex:
         response: Json = state.get("response", {})
         return response
 
-    def _call(self, method: str, name: str, *, body: Mapping[str, Any] | None = None, params: Mapping[str, str] | None = None, is_repeatable: bool) -> Json:
-        for seconds in (*self.backoff.waits(), None):
-            try:
-                return self._send(method, name, body, params, is_repeatable=is_repeatable)
-            except _MayPass as passing:
-                if seconds is None:
-                    raise passing.error from passing.__cause__
-            self.clock.sleep(seconds)
-        raise AssertionError("the last try either answers or raises")
-
-    def _send(self, method: str, name: str, body: Mapping[str, Any] | None, params: Mapping[str, str] | None, *, is_repeatable: bool) -> Json:
-        """One call. Raises _MayPass where the same call may be made again."""
-        import requests
-
-        url = f"{self.address}/{self.version}/{name}"
-        where = f"{method} {url}"
-        try:
-            response = self.session.request(method, url, params=params, json=body, timeout=TIMEOUT_SECONDS)
-        except requests.exceptions.RequestException as error:
-            problem = f"{where}: {type(error).__name__}: {error}."
-            if is_repeatable or _was_never_sent(error):
-                raise _MayPass(InfrastructureError(problem)) from error
-            raise OutcomeUnknown(problem) from error
-        except Exception as error:
-            if not type(error).__module__.startswith("google.auth"):  # its errors share no class with those of requests
-                raise
-            if getattr(error, "retryable", False):
-                raise _MayPass(InfrastructureError(f"{where}: {error}")) from error
-            raise UserError(f"{where}: {error}", next_action=LOG_IN) from error
-        if response.status_code < 400:
-            return _json(response.text, where)
-        answer = error_of(_error(response.text, response.status_code), where)
-        if response.status_code in (_PASSING if is_repeatable else _UNTOUCHED):
-            raise _MayPass(answer)
-        raise OutcomeUnknown(*answer.problems) if response.status_code in _PASSING else answer
+    def _call(self, method: str, name: str, *, body: Mapping[str, Any] | None = None, params: Params | None = None, is_repeatable: bool) -> Json:
+        return self.call(method, f"{self.address}/{self.version}/{name}", body=body, params=params, is_repeatable=is_repeatable)
 
 
 class _MayPass(Exception):
@@ -181,6 +209,15 @@ def _was_never_sent(error: Exception) -> bool:
     return isinstance(error, ConnectTimeout) or (isinstance(cause, MaxRetryError) and isinstance(cause.reason, NewConnectionError))
 
 
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether google-auth could not get a token for a reason that passes: it says so, or no answer came."""
+    while error is not None:
+        if getattr(error, "retryable", False) or type(error).__name__ == "TransportError":
+            return True
+        error = error.__cause__
+    return False
+
+
 def error_of(status: Mapping[str, Any], where: str) -> TunelineError:
     """The error that a google.rpc.Status is: the user's, a lack of capacity, or a failure that passes."""
     name, message = _status_name(status), str(status.get("message", "no message"))
@@ -191,10 +228,12 @@ def error_of(status: Mapping[str, Any], where: str) -> TunelineError:
         case "RESOURCE_EXHAUSTED":
             return CapacityError(problem, next_action="Ask for quota, wait, or name other machines or regions in tuning_fallbacks.")
         case "UNAUTHENTICATED":
-            return UserError(problem, next_action=LOG_IN)
+            return Refused(problem, status=name, next_action=LOG_IN)
         case "PERMISSION_DENIED":
             return Refused(problem, status=name, next_action="Give the account the role that docs/images.md names for this step, and enable the API.")
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "ALREADY_EXISTS" | "OUT_OF_RANGE" | "UNIMPLEMENTED" | "ABORTED":
+            return Refused(problem, status=name)
+        case "UNKNOWN" if 400 <= int(status.get("code", 13)) < 500:  # like 405, which no name stands for
             return Refused(problem, status=name)
         case _:
             return InfrastructureError(problem)
@@ -204,7 +243,7 @@ _NAMES = {
     1: "CANCELLED", 3: "INVALID_ARGUMENT", 4: "DEADLINE_EXCEEDED", 5: "NOT_FOUND", 6: "ALREADY_EXISTS", 7: "PERMISSION_DENIED", 8: "RESOURCE_EXHAUSTED",
     9: "FAILED_PRECONDITION", 10: "ABORTED", 11: "OUT_OF_RANGE", 12: "UNIMPLEMENTED", 13: "INTERNAL", 14: "UNAVAILABLE", 16: "UNAUTHENTICATED",
     400: "INVALID_ARGUMENT", 401: "UNAUTHENTICATED", 403: "PERMISSION_DENIED", 404: "NOT_FOUND", 409: "ALREADY_EXISTS", 429: "RESOURCE_EXHAUSTED",
-    500: "INTERNAL", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
+    408: "DEADLINE_EXCEEDED", 499: "CANCELLED", 500: "INTERNAL", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
 }  # fmt: skip
 """Operations and jobs carry google.rpc.Code, answers the HTTP status."""
 
@@ -213,19 +252,19 @@ def _status_name(status: Mapping[str, Any]) -> str:
     return str(status.get("status") or _NAMES.get(int(status.get("code", 13)), "UNKNOWN"))
 
 
-def _error(text: str, http_status: int) -> Json:
+def _error(content: bytes, http_status: int) -> Json:
     try:
-        error = json.loads(text)["error"]
-        return {"code": http_status, **error}
+        error = json.loads(content)["error"]
+        return {**error, "code": http_status}
     except (ValueError, KeyError, TypeError):  # a proxy's page
-        return {"code": http_status, "message": " ".join(text.split())[:200] or "no message"}
+        return {"code": http_status, "message": " ".join(content.decode(errors="replace").split())[:200] or "no message"}
 
 
-def _json(text: str, where: str) -> Json:
+def _json(content: bytes, where: str) -> Json:
     try:
-        value = json.loads(text or "{}")
+        value = json.loads(content or b"{}")
     except ValueError:
-        raise InfrastructureError(f"{where}: the answer is no JSON: {text[:100]!r}.") from None
+        raise InfrastructureError(f"{where}: the answer is no JSON: {content[:100]!r}.") from None
     if not isinstance(value, dict):
         raise InfrastructureError(f"{where}: the answer is no JSON object.")
     return value

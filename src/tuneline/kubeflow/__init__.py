@@ -1,0 +1,1 @@
+"""Kubeflow from the outside: its pipelines' API, through kfp's own client."""

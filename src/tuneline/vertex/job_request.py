@@ -1,0 +1,136 @@
+"""The request that creates a pipeline job: its names, its body, and what is wrong with them before anything is sent. Pure."""
+
+import copy
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from tuneline import __version__
+from tuneline.templates import Json, Template
+
+TEMPLATE_URI = re.compile(r"https://[a-z0-9-]+-kfp\.pkg\.dev/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+")
+VERSION_LABEL, TEMPLATE_LABEL = "tuneline-version", "tuneline-template"
+_JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
+_PATH_PART = re.compile(r"[^/\s?#%]+")
+_BUCKET_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
+_LABEL_KEY, _LABEL_VALUE = re.compile(r"[^\W\d_A-Z]([^\WA-Z]|-)*"), re.compile(r"([^\WA-Z]|-)*")
+_SERVICE_ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+\.gserviceaccount\.com")
+_NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
+_LONGEST_LABEL, _LONGEST_NAME, _DIGEST_LENGTH = 63, 128, 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobOptions:
+    """What a job is told beside its template's parameters. Empty: left to Vertex AI."""
+
+    project: str
+    region: str
+    """Where the pipeline runs."""
+    pipeline_root: str = ""
+    job_id: str = ""
+    display_name: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    service_account: str = ""
+    network: str = ""
+    template_uri: str = ""
+    """Vertex AI gets the template from here, instead of with the request."""
+    has_caching: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """A job to be created: `POST PARENT/pipelineJobs?pipelineJobId=JOB_ID`."""
+
+    parent: str
+    job_id: str
+    body: Mapping[str, Any]
+
+    @property
+    def collection(self) -> str:
+        return f"{self.parent}/pipelineJobs"
+
+    @property
+    def name(self) -> str:
+        """Resource name of the job."""
+        return f"{self.collection}/{self.job_id}"
+
+
+def new_job_id(pipeline: str, moment: datetime) -> str:
+    """Pipeline, time in UTC and a random part, so that jobs of one second have different ids."""
+    slug = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")
+    slug = slug if slug[:1].isalpha() else f"job-{slug}"
+    return f"{slug[:100].strip('-')}-{moment:%Y%m%d%H%M%S}-{secrets.token_hex(4)}"
+
+
+def template_digest(template: Template) -> str:
+    """SHA-256 of the pipeline spec, the same for every spelling of one document."""
+    return hashlib.sha256(json.dumps(template.spec, sort_keys=True).encode()).hexdigest()
+
+
+def job_request(template: Template, values: Mapping[str, Json], options: JobOptions, *, moment: datetime) -> JobRequest:
+    """The request. The order of the body's keys is that of the hosted templates' documentation."""
+    job_id = options.job_id or new_job_id(template.name, moment)
+    root = {"gcsOutputDirectory": options.pipeline_root} if options.pipeline_root else {}
+    key = str(values.get("encryption_spec_key_name", ""))
+    labels = {**options.labels, VERSION_LABEL: re.sub(r"[^a-z0-9]+", "-", __version__.lower()), TEMPLATE_LABEL: template_digest(template)[:_DIGEST_LENGTH]}
+    body: dict[str, Any] = {
+        "displayName": options.display_name or job_id,
+        "runtimeConfig": {**root, "parameterValues": dict(values)},
+        **({"encryptionSpec": {"kmsKeyName": key}} if key else {}),
+        "labels": labels,
+        **({"serviceAccount": options.service_account} if options.service_account else {}),
+        **({"network": options.network} if options.network else {}),
+    }
+    if options.template_uri:
+        body["templateUri"] = options.template_uri
+    else:
+        body["pipelineSpec"] = dict(template.spec) if options.has_caching else without_caching(template.spec)
+    return JobRequest(parent=f"projects/{options.project}/locations/{options.region}", job_id=job_id, body=body)
+
+
+def without_caching(spec: Mapping[str, Json]) -> dict[str, Any]:
+    """A copy of the spec in which every task is run, also when an earlier job had the same inputs."""
+    changed: dict[str, Any] = copy.deepcopy(dict(spec))
+    for component in (changed["root"], *changed["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = {"enableCache": False}
+    return changed
+
+
+def option_problems(options: JobOptions, template: Template | None) -> Iterator[str]:
+    """What Vertex AI would refuse, each with the flag that it came from."""
+    for flag, value in (("--project", options.project), ("--pipeline-region", options.region)):
+        if not _PATH_PART.fullmatch(value):
+            yield f"{flag}: found {value!r}; expected a name without '/', '?', '#' and spaces."
+    if options.job_id and not _JOB_ID.fullmatch(options.job_id):
+        yield f"--job-id: found {options.job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first."
+    if len(options.display_name) > _LONGEST_NAME:
+        yield f"--display-name: has {len(options.display_name)} characters; expected at most {_LONGEST_NAME}."
+    if options.pipeline_root and not _BUCKET_URI.fullmatch(options.pipeline_root):
+        yield f"--pipeline-root: found {options.pipeline_root!r}; expected gs://BUCKET or gs://BUCKET/FOLDER."
+    elif not options.pipeline_root and template is not None and not template.spec.get("defaultPipelineRoot"):
+        yield "--pipeline-root is missing; expected gs://BUCKET/FOLDER, where the job keeps what its tasks hand on."
+    if options.service_account and not _SERVICE_ACCOUNT.fullmatch(options.service_account):
+        yield f"--service-account: found {options.service_account!r}; expected an address such as NAME@PROJECT.iam.gserviceaccount.com."
+    if options.network and not _NETWORK.fullmatch(options.network):
+        yield f"--network: found {options.network!r}; expected projects/NUMBER/global/networks/NAME."
+    if options.template_uri and not TEMPLATE_URI.fullmatch(options.template_uri):
+        yield f"--template-uri: found {options.template_uri!r}; expected https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY/TEMPLATE/TAG."
+    if options.template_uri and not options.has_caching:
+        yield "--no-cache: with --template-uri the template is not sent, and cannot be changed. Leave one of them out."
+    yield from _label_problems(options.labels)
+
+
+def _label_problems(labels: Mapping[str, str]) -> Iterator[str]:
+    for key, value in labels.items():
+        if key in (VERSION_LABEL, TEMPLATE_LABEL):
+            yield f"--labels: {key} is set by Tuneline. Take another name."
+        elif not _LABEL_KEY.fullmatch(key) or len(key) > _LONGEST_LABEL:
+            yield f"--labels: found the key {key!r}; expected up to 63 lower-case letters, digits, '_' and '-', a letter first."
+        if not _LABEL_VALUE.fullmatch(value) or len(value) > _LONGEST_LABEL:
+            yield f"--labels: found the value {value!r} of {key!r}; expected up to 63 lower-case letters, digits, '_' and '-'."
