@@ -38,7 +38,7 @@ def main(argv: Sequence[str]) -> int:
     given, rest = parser().parse_known_args(argv)
     from tuneline import templates
     from tuneline.catalog import load_catalog
-    from tuneline.cli.run_arguments import split
+    from tuneline.cli.template_arguments import Syntax, split
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
@@ -46,10 +46,9 @@ def main(argv: Sequence[str]) -> int:
     template = templates.load(given.template)
     if "large_model_reference" not in template.inputs:
         raise ParameterError(f"{given.template}: has no parameter large_model_reference; expected a tuning template.")
-    arguments = split(rest, template.inputs)
-    if arguments.templates or arguments.options or arguments.switches:
-        surplus = [*arguments.templates, *arguments.options, *arguments.switches]
-        raise UsageError(*(f"unexpected argument {argument!r}." for argument in surplus), next_action="tuneline explain --help tells more.")
+    arguments = split(rest, template.inputs, Syntax(command="explain", usage=(), summary="", options={}, switches={}))
+    if arguments.templates:
+        raise UsageError(*(f"unexpected argument {argument!r}." for argument in arguments.templates), next_action="tuneline explain --help tells more.")
     # The same check as the first task's, with something in the parameters that do not decide where a job runs.
     values = templates.coerce(template, {**{name: value for name, value in PLAIN.items() if name in template.inputs}, **arguments.parameters})
     known = {field.name for field in fields(TuningParameters)}
