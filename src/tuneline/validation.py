@@ -70,6 +70,9 @@ def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]
             problems.append(f"upload_model: found true; registering a model from {where} is not built yet. Set it to false: the checkpoints are kept.")
         if parameters.deploy_model:
             problems.append(f"deploy_model: found true; deploying a model from {where} is not built yet. Set it to false.")
+    if resolved.backend == "kubernetes":
+        asked = [name for name in ("champion_gate", "continue_from_champion", "skip_unchanged") if getattr(parameters, name)]
+        problems += [f"{name}: found true; looking up earlier models from a Kubernetes cluster is not built yet. Set it to false." for name in asked]
     return problems
 
 
@@ -132,7 +135,7 @@ def _choices(parameters: TuningParameters) -> Iterator[str]:
         value, choices = getattr(parameters, name), get_args(kinds[name])
         if value not in choices:
             yield f"{name}: found {value!r}; expected one of {', '.join(map(repr, choices))}.{did_you_mean(value, choices)}"
-    if parameters.selection_metric in GENERATION_METRICS and parameters.evaluation_data_uri and _selects(parameters) and not parameters.evaluation_num_prompts:
+    if parameters.selection_metric in GENERATION_METRICS and parameters.evaluation_data_uri and _compares(parameters) and not parameters.evaluation_num_prompts:
         yield f"selection_metric: {parameters.selection_metric!r} is measured on answers; found evaluation_num_prompts 0. Set it to 1 or more."
     if parameters.champion_gate and not parameters.evaluation_data_uri:
         yield "champion_gate: found true without evaluation_data_uri; the champion is beaten on evaluation data. Give it, or set champion_gate to false."
@@ -140,8 +143,9 @@ def _choices(parameters: TuningParameters) -> Iterator[str]:
         yield "deploy_model: found true with upload_model false; an endpoint serves a registered model. Set upload_model to true."
 
 
-def _selects(parameters: TuningParameters) -> bool:
-    return parameters.enable_checkpoint_selection != "false"
+def _compares(parameters: TuningParameters) -> bool:
+    """Whether selection_metric decides anything."""
+    return parameters.enable_checkpoint_selection != "false" or parameters.champion_gate
 
 
 def _not_available(parameters: TuningParameters) -> Iterator[str]:
@@ -210,7 +214,7 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
     else:
         if parameters.evaluation_interval > parameters.train_steps:
             yield "evaluation_interval is more than train_steps: only the base model and the last step are evaluated."
-        if parameters.selection_metric != DEFAULTS["selection_metric"] and not _selects(parameters):
+        if parameters.selection_metric != DEFAULTS["selection_metric"] and not _compares(parameters):
             yield "selection_metric has no effect: enable_checkpoint_selection is false."
     if not parameters.champion_gate:
         for name in ("general_data_uri", "champion_margin", "max_general_loss_increase"):

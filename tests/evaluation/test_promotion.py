@@ -37,7 +37,7 @@ def test_the_first_model_becomes_the_champion() -> None:
             False,
             "it forgets: loss on the general examples 1.1100, 1.0000 of the champion; at most 1.1000",
         ),
-        ({"token_accuracy": 0.9}, gate(), False, "no finite loss on the general examples"),
+        ({"token_accuracy": 0.9}, gate(), False, "the tuned model has no finite loss on the general examples"),
         ({"loss": 1.9, "general_loss": 1.0}, gate("loss", margin=0.05), True, "loss 1.9000 against the champion's 2.0000"),
         ({"loss": 2.1, "general_loss": 1.0}, gate("loss"), False, "Not promoted"),
         ({"loss": 1.0, "general_loss": 1.0}, gate("chrf"), False, "the tuned model has no finite chrF"),
@@ -52,6 +52,13 @@ def test_a_model_is_promoted_when_it_is_better_and_has_not_forgotten(values: dic
 def test_without_general_examples_only_the_metric_counts() -> None:
     champion = Measured(step=-1, token_accuracy=0.5, num_predictions=9)
     assert decide(tuned(token_accuracy=0.51), champion, gate()).is_promoted
+
+
+def test_a_champion_whose_loss_on_the_general_examples_is_not_finite_cannot_be_compared() -> None:
+    champion = Measured(step=-1, token_accuracy=0.5, num_predictions=9)
+    decision = decide(tuned(token_accuracy=0.9, general_loss=1.0), champion, gate())
+    assert not decision.is_promoted
+    assert "the champion has no finite loss on the general examples" in decision.reason
 
 
 @given(ours=numbers, theirs=numbers, margin=numbers)

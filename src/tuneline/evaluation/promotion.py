@@ -54,10 +54,11 @@ def decide(tuned: Measured, champion: Measured | None, gate: Gate) -> Promotion:
     compared = f"{word} {written(gate.metric, ours)} against the champion's {written(gate.metric, theirs)}"
     if gain <= gate.margin:
         return Promotion(is_promoted=False, reason=f"Not promoted: {compared}; more than {written(gate.metric, gate.margin)} better is asked for.")
-    if champion.general_loss is None:  # there are no general examples
+    if tuned.general_loss is None and champion.general_loss is None:  # there are no general examples
         return Promotion(is_promoted=True, reason=f"Promoted: {compared}.")
-    if tuned.general_loss is None:
-        return Promotion(is_promoted=False, reason="Not promoted: the tuned model has no finite loss on the general examples.")
+    if tuned.general_loss is None or champion.general_loss is None:
+        whose = "the tuned model" if tuned.general_loss is None else "the champion"
+        return Promotion(is_promoted=False, reason=f"Not promoted: {whose} has no finite loss on the general examples.")
     bound = champion.general_loss * (1 + gate.max_general_loss_increase)
     forgets = f"loss on the general examples {tuned.general_loss:.4f}, {champion.general_loss:.4f} of the champion"
     if tuned.general_loss > bound:
