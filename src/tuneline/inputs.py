@@ -12,13 +12,14 @@ from pathlib import Path
 from tuneline.catalog import Catalog
 from tuneline.data.base_model import ARCHITECTURES, check_configuration, locate
 from tuneline.errors import UserError
-from tuneline.parameters import TransformDataset, TuneModel, TuningParameters
+from tuneline.parameters import SelectCheckpoint, TransformDataset, TuneModel, TuningParameters
 from tuneline.resolution import Resolved
-from tuneline.storage import Storage
+from tuneline.storage import Storage, content_of
 from tuneline.validation import Findings, not_built_yet
 
-SHAPING = (TransformDataset, TuneModel)
-"""Parameters on which the tuned model's weights depend."""
+SHAPING = (TransformDataset, TuneModel, SelectCheckpoint)
+"""Parameters that decide which weights are registered, if any."""
+DATA = ("dataset_uri", "evaluation_data_uri", "general_data_uri")
 DOWNLOADED = ("hf://", "gs://")
 
 
@@ -37,7 +38,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
     """Look at data files and base model. A model is downloaded only for a job that has no other problem."""
     problems: list[str] = []
     resolved = findings.resolved
-    uris = {name: getattr(parameters, name) for name in ("dataset_uri", "evaluation_data_uri", "general_data_uri")}
+    uris = {name: getattr(parameters, name) for name in DATA}
     refused = {problem.partition(":")[0] for problem in findings.problems}
     parts = {name: _fingerprint(name, uri, storage, problems) for name, uri in uris.items() if uri and name not in refused}
     if resolved:
@@ -55,12 +56,14 @@ def _sha256(value: object) -> str:
 
 
 def _data_fingerprint(parameters: TuningParameters, resolved: Resolved | None, parts: Mapping[str, str]) -> str:
-    """With continue_from_champion the base model follows from earlier runs, and each of them would look new."""
-    shaping = {name: getattr(parameters, name) for group in SHAPING for name in (field.name for field in fields(group)) if not name.endswith("_uri")}
-    base = {"base_model": resolved.base_model.uri} if resolved and not parameters.continue_from_champion else {}
-    left_out = ("resolved", "base_model_uri") if parameters.continue_from_champion else ("resolved",)
-    contents = {name: part for name, part in parts.items() if name not in left_out}
-    return _sha256([contents, shaping, base, resolved.batch_size if resolved else 0])
+    """Where the files of the base model lie does not count with continue_from_champion: they follow from earlier runs, and each run would look new."""
+    shaping = {name: getattr(parameters, name) for group in SHAPING for name in (field.name for field in fields(group)) if name not in DATA}
+    data = {name: content_of(parts[name]) for name in DATA if name in parts}
+    base = asdict(resolved.base_model) if resolved else {}
+    weights = parts.get("base_model_uri", "")
+    if parameters.continue_from_champion:
+        base, weights = {**base, "uri": "of the champion"}, ""
+    return _sha256([data, shaping, base, weights, resolved.batch_size if resolved else 0])
 
 
 def _fingerprint(name: str, uri: str, storage: Storage, problems: list[str]) -> str:
