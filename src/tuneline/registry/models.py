@@ -19,7 +19,7 @@ BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
 TUNE_TYPE_LABEL = "tune-type"
 RUN_LABEL = "tuneline-run"
 DATA_LABEL = "tuneline-data"
-"""The first 40 digits of the data's fingerprint."""
+"""What a model was tuned from: see `data_label`."""
 RECORD = "record.json"
 INCOMING = ".incoming"
 OUTGOING = ".outgoing"
@@ -86,7 +86,7 @@ class ModelVersion:
         reference, run = self.registration.base_model, self.registration.pipeline_job_name
         tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
         data = self.registration.data_fingerprint
-        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data[:40]} if data else {})}
+        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data_label(data)} if data else {})}
         return {**tuned, **own, **self.registration.resource.get("labels", {})}
 
     @property
@@ -127,6 +127,11 @@ class ModelVersion:
 def label(text: str) -> str:
     """A label value: up to 63 lower-case letters, digits, dashes and underscores."""
     return "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in text.lower())[:63]
+
+
+def data_label(data_fingerprint: str) -> str:
+    """A data fingerprint as a label's value, which has no room for all of its digits."""
+    return data_fingerprint[:40]
 
 
 def register(checkpoint: Path, registration: Registration, files: Mapping[str, FileHash] | None = None) -> ModelVersion:

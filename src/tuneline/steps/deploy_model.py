@@ -39,7 +39,9 @@ FLAGS = (DeployModel, Files)
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, DeployModel, Files)
     record, name = {}, ""
-    if parameters.deploy_model and (files.model_resource_name or not parameters.upload_model):  # the champion's gate may have kept the model out
+    if parameters.deploy_model and parameters.upload_model and not files.model_resource_name:
+        logging.info("not deployed: the model was not registered, because it does not beat the champion")
+    elif parameters.deploy_model:
         if Resolved.read(files.resolved).backend != "local":
             raise ParameterError("deploy_model: deploying to Vertex is not built yet.", next_action="Set deploy_model to false.")
         if not files.model_resource_name:
