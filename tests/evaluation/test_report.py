@@ -232,3 +232,11 @@ def test_lower_loss_is_better_and_higher_everything_else() -> None:
 
 def test_every_selection_metric_is_shown() -> None:
     assert {metric.name for metric in METRICS} == set(Measured(step=0).__dataclass_fields__) - {"step", "num_predictions", "general_loss"}
+
+
+def test_the_champion_is_compared_where_there_is_one() -> None:
+    compared = "".join(Structure(page()).text)
+    assert "ChampionTuned" in compared.replace("\n", "").replace(" ", "")
+    first = "".join(Structure(page(evaluation=evaluation_of())).text)
+    assert "promotedx" in first
+    assert "ChampionTuned" not in first.replace("\n", "").replace(" ", "")

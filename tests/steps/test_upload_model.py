@@ -1,6 +1,7 @@
 """The step from files to files; the registry is a folder of the test."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.registry.made_up import CONTENT, write_checkpoint
 from tuneline.errors import ModelError, ParameterError
 from tuneline.evaluation.results import Evaluation, Measured
-from tuneline.registry import models
+from tuneline.registry import lineage, models
 from tuneline.resolution import Backend, Limits, Resolved, ResolvedModel
 from tuneline.steps.upload_model import main
 
@@ -27,11 +28,17 @@ class Pipeline:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_checkpoint(folder / "checkpoint-20")
-        (folder / "resolved.json").write_text(resolved().to_json())
         candidates = (Measured(step=20, loss=1.5, token_accuracy=0.5, num_predictions=30), Measured(step=40, loss=1.0, token_accuracy=0.4, num_predictions=30))
         evaluation = Evaluation(base=Measured(step=0), candidates=candidates, selected_step=20, metric="token_accuracy", generations=())
         (folder / "evaluation.json").write_text(evaluation.to_json())
-        (folder / "selected.json").write_text(json.dumps({"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}))
+        self.decide(None)
+
+    def decide(self, promoted: bool | None, *, data: str = "") -> None:
+        """What select-checkpoint decided about the champion, if there is a gate, and which data validate-parameters saw."""
+        selected = {"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}
+        decided = None if promoted is None else {"is_promoted": promoted, "reason": "Because."}
+        (self.folder / "selected.json").write_text(json.dumps({**selected, "promotion": decided}))
+        (self.folder / "resolved.json").write_text(replace(resolved(), data_fingerprint=data).to_json())
 
     def run(self, attempt: str = "1", **parameters: str) -> str:
         """The model's resource name."""
@@ -102,3 +109,42 @@ def test_a_model_that_was_never_measured_is_registered_without_metrics(pipeline:
     evaluation = Evaluation(base=Measured(step=0), candidates=(Measured(step=20),), selected_step=20, metric="token_accuracy", generations=())
     (pipeline.folder / "evaluation.json").write_text(evaluation.to_json())
     assert models.get(pipeline.run()).registration.metrics == {}
+
+
+# The champion
+
+
+def champion_of(name: str) -> str:
+    found = lineage.champion(models.get(name).registration)
+    return found.resource_name if found else ""
+
+
+def test_without_a_gate_nobody_becomes_the_champion(pipeline: Pipeline) -> None:
+    assert champion_of(pipeline.run()) == ""
+
+
+def test_a_promoted_model_is_registered_with_its_data_and_becomes_the_champion(pipeline: Pipeline) -> None:
+    for number in (1, 2):
+        pipeline.decide(promoted=True, data=f"{number}" * 64)
+        name = pipeline.run(str(number), pipeline_job_name=f"job-{number}")
+        assert name.endswith(f"@{number}")
+        assert champion_of(name) == name
+        assert models.get(name).labels["tuneline-data"] == f"{number}" * 40
+        assert lineage.unchanged(models.get(name).registration, f"{number}" * 64)
+
+
+def test_a_model_that_does_not_beat_the_champion_is_not_registered_and_its_data_are_remembered(pipeline: Pipeline) -> None:
+    pipeline.decide(promoted=True, data="1" * 64)
+    champion = pipeline.run("1")
+    pipeline.decide(promoted=False, data="2" * 64)
+    assert pipeline.run("2", pipeline_job_name="job-2") == ""
+    assert pipeline.output("uploaded", "2") == {}
+    assert [version.resource_name for version in models.list_versions()] == [champion]
+    assert champion_of(champion) == champion
+    assert "did not lead to a better model" in lineage.unchanged(models.get(champion).registration, "2" * 64)
+
+
+def test_a_champion_that_has_gone_meanwhile_changes_nothing(pipeline: Pipeline) -> None:
+    pipeline.decide(promoted=False)
+    assert pipeline.run() == ""
+    assert models.list_versions() == []
