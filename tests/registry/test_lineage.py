@@ -14,6 +14,11 @@ def version_of(tmp_path: Path, job: str, data: str, name: str = "My model") -> M
     return models.register(checkpoint, replace(registration(job, name), data_fingerprint=data))
 
 
+def champion() -> str:
+    found = lineage.champion(registration("another job"))
+    return found.resource_name if found else ""
+
+
 def test_a_model_that_is_not_registered_has_no_champion_and_nothing_is_known() -> None:
     assert lineage.versions(registration()) == []
     assert lineage.champion(registration()) is None
@@ -25,9 +30,10 @@ def test_the_champion_is_the_version_that_was_promoted_last(tmp_path: Path) -> N
     assert lineage.champion(registration()) is None
     for promoted in (second, first):
         lineage.promote(promoted)
-        found = lineage.champion(registration("another job"))
-        assert found is not None
-        assert found.resource_name == promoted.resource_name
+        assert champion() == promoted.resource_name
+        assert models.get(f"{first.name}@champion").to_json()["versionAliases"][-1] == "champion"
+    lineage.demote(first)
+    assert champion() == ""
 
 
 def test_each_model_has_a_champion_of_its_own(tmp_path: Path) -> None:
@@ -53,19 +59,26 @@ def test_only_the_newest_version_s_data_are_unchanged(tmp_path: Path) -> None:
 
 
 def test_refused_data_are_known_until_others_are_refused(tmp_path: Path) -> None:
-    champion = version_of(tmp_path, "job-1", "d1")
-    lineage.promote(champion)
-    lineage.refuse(champion, "d2")
+    version = version_of(tmp_path, "job-1", "d1")
+    lineage.promote(version)
+    lineage.refuse(version, "d2")
     assert "did not lead to a better model than the champion" in lineage.unchanged(registration(), "d2")
-    assert lineage.champion(registration()) == champion
-    lineage.refuse(champion, "d3")
+    assert champion() == version.resource_name
+    lineage.refuse(version, "d3")
     assert lineage.unchanged(registration(), "d2") == ""
     assert lineage.unchanged(registration(), "d3")
 
 
 def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
-    champion = version_of(tmp_path, "job-1", "d1")
+    version = version_of(tmp_path, "job-1", "d1")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: lineage.promote(champion) if number % 2 else lineage.refuse(champion, "d2"), range(16)))
-    assert lineage.champion(registration()) == champion
+        list(pool.map(lambda number: lineage.promote(version) if number % 2 else lineage.refuse(version, "d2"), range(16)))
+    assert champion() == version.resource_name
     assert lineage.unchanged(registration(), "d2")
+
+
+def test_a_new_champion_is_a_change_of_the_registry(tmp_path: Path) -> None:
+    version = version_of(tmp_path, "job-1", "d1")
+    before = models.state()
+    lineage.promote(version)
+    assert models.state() != before

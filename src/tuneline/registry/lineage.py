@@ -8,9 +8,7 @@ from pathlib import Path
 
 from tuneline.registry import models
 from tuneline.registry.files import locked, read_json, write_json
-from tuneline.registry.models import ModelVersion, Registration
-
-FILE = "lineage.json"
+from tuneline.registry.models import LINEAGE, ModelVersion, Registration
 
 
 def versions(registration: Registration) -> list[ModelVersion]:
@@ -20,14 +18,17 @@ def versions(registration: Registration) -> list[ModelVersion]:
 
 def champion(registration: Registration) -> ModelVersion | None:
     """The version that the model's next one has to beat, if there is one."""
-    known = versions(registration)
-    number = _read(known).get("champion") if known else None
-    return next((version for version in known if version.version == number), None)
+    return next((version for version in versions(registration) if version.is_champion), None)
 
 
 def promote(version: ModelVersion) -> None:
     """Make this version the champion of its model."""
     _change(version, champion=version.version)
+
+
+def demote(version: ModelVersion) -> None:
+    """Leave this version's model without a champion."""
+    _change(version, champion=None)
 
 
 def refuse(version: ModelVersion, data_fingerprint: str) -> None:
@@ -42,19 +43,15 @@ def unchanged(registration: Registration, data_fingerprint: str) -> str:
         return ""
     if known[0].registration.data_fingerprint == data_fingerprint:
         return f"{known[0].resource_name} was tuned from the same data with the same parameters."
-    if _read(known).get("refused") == data_fingerprint:
+    if (read_json(_folder(known[0]) / LINEAGE) or {}).get("refused") == data_fingerprint:
         return f"the same data with the same parameters did not lead to a better model than the champion of {known[0].name}."
     return ""
-
-
-def _read(known: list[ModelVersion]) -> dict[str, object]:
-    return read_json(_folder(known[0]) / FILE) or {}
 
 
 def _change(version: ModelVersion, **values: object) -> None:
     folder = _folder(version)
     with locked(folder / ".lock"):
-        write_json(folder / FILE, {**(read_json(folder / FILE) or {}), **values})
+        write_json(folder / LINEAGE, {**(read_json(folder / LINEAGE) or {}), **values})
 
 
 def _folder(version: ModelVersion) -> Path:
