@@ -14,7 +14,7 @@ BLOCKS = [block.strip() for block in re.findall(r"```sh\n(.*?)```", README, flag
 
 
 def test_the_readme_keeps_its_order() -> None:
-    assert re.findall(r"^## (.*)$", README, flags=re.MULTILINE) == ["Try it", "What you see", "Use your own data", "Where to go next"]
+    assert re.findall(r"^## (.*)$", README, flags=re.MULTILINE) == ["Try it", "What you see", "Use your own data", "Vertex", "Where to go next"]
     assert BLOCKS[0] == "make tune"
     assert BLOCKS[-1] == "make test"
 

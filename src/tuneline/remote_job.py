@@ -75,7 +75,7 @@ class RemoteJob:
         """0, the code of the task that failed, or 75 for a job that was stopped from outside."""
         if self.failure is not None:
             return self.failure.code
-        return 0 if self.state not in ("FAILED", "CANCELLED", "PAUSED") else 13 if self.state == "FAILED" else 75
+        return {"FAILED": 13, "CANCELLED": 75, "PAUSED": 75}.get(self.state, 0)
 
     def to_json(self) -> dict[str, object]:
         """The keys of `tuneline run --json` where they mean the same."""

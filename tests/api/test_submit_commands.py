@@ -92,6 +92,13 @@ def test_data_that_the_service_does_not_have_is_told_before_a_job_is_made(bucket
     assert shown(capsys, "list", *PLACE)["jobs"] == []
 
 
+def test_in_the_region_local_a_path_of_the_service_s_machine_is_as_good_as_a_bucket(bucket: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = ["--project", "proj", "--pipeline-region", "local", *ROOT]
+    job = ["tune-large-model", *place, "--dataset-uri", str(bucket / "bad.jsonl"), "--large-model-reference", "code-bison@002", "--train-steps", "1"]
+    assert main(["submit", *job]) == 1
+    assert "bad.jsonl:2" in capsys.readouterr().err
+
+
 def test_what_the_service_refuses_is_told_with_its_reasons(bucket: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = ["tune-large-model", *PLACE, *ROOT, "--dataset-uri", "gs://bucket/good.jsonl", "--large-model-reference", "code-bison@002"]
     assert main(["submit", *job, "--tensorboard-resource-id", "projects/proj/locations/us-central1/tensorboards/9"]) == 1

@@ -3,7 +3,7 @@
 import pytest
 
 from tuneline.errors import UserError
-from tuneline.local.extras import check_extras
+from tuneline.local.extras import check_extras, is_installed
 from tuneline.templates import load
 
 
@@ -28,3 +28,7 @@ def test_steps_in_containers_need_nothing_here_but_an_endpoint_does() -> None:
 
 def test_a_template_without_our_heavy_steps_needs_nothing() -> None:
     check_extras(load("tune-large-model").__class__(name="other", spec={"root": {}}, inputs={}), {}, installed=lambda _module: False)
+
+
+def test_a_module_of_a_package_that_is_not_there_is_not_installed() -> None:
+    assert [is_installed(name) for name in ("json", "no_such_package", "no_such_package.part")] == [True, False, False]

@@ -81,6 +81,8 @@ def test_ids_of_one_moment_differ() -> None:
     [
         ({"project": "a/b"}, "--project: found 'a/b'"),
         ({"region": "us central1"}, "--pipeline-region: found"),
+        ({"region": "kubernetes"}, "--pipeline-region: found"),
+        ({"region": "local"}, "--pipeline-region: found"),
         ({"pipeline_root": ""}, "--pipeline-root is missing"),
         ({"pipeline_root": "/tmp/out"}, "--pipeline-root: found '/tmp/out'; expected gs://"),
         ({"pipeline_root": "gs://Bucket"}, "--pipeline-root: found"),
@@ -99,13 +101,14 @@ def test_ids_of_one_moment_differ() -> None:
     ],
 )
 def test_what_vertex_ai_would_refuse_is_told_by_its_flag(changes: dict[str, object], told: str) -> None:
-    [problem] = option_problems(replace(OPTIONS, **changes), TEMPLATE)  # type: ignore[arg-type]  # each value has its field's type
+    [problem] = option_problems(replace(OPTIONS, **changes), TEMPLATE, is_google=True)  # type: ignore[arg-type]  # each value has its field's type
     assert told in problem
 
 
 def test_good_options_have_no_problem() -> None:
     labels = {"team": "a", "größe_1": "ü-1", "empty": ""}
     good = replace(OPTIONS, project="example.com:team-1", labels=labels, service_account="1-compute@developer.gserviceaccount.com")
-    assert list(option_problems(good, TEMPLATE)) == []
+    assert list(option_problems(good, TEMPLATE, is_google=True)) == []
+    assert list(option_problems(replace(good, region="local"), TEMPLATE, is_google=False)) == []
     rooted = replace(TEMPLATE, spec={**TEMPLATE.spec, "defaultPipelineRoot": "gs://bucket"})
-    assert list(option_problems(replace(OPTIONS, pipeline_root=""), rooted)) == []
+    assert list(option_problems(replace(OPTIONS, pipeline_root=""), rooted, is_google=True)) == []

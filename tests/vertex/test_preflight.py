@@ -120,10 +120,10 @@ NOT_FOUND, DENIED = error(404, "NOT_FOUND"), error(403, "PERMISSION_DENIED")
             "bucket",
             "/b/root/iam/testPermissions",
             (200, {"permissions": list(READ)}),
-            "problem",
+            "warning",
             "you lack storage.objects.create, storage.objects.delete on gs",
         ),
-        ("bucket", "/b/data/iam/testPermissions", (200, {}), "problem", "dataset_uri: you lack storage.objects.get"),
+        ("bucket", "/b/data/iam/testPermissions", (200, {}), "warning", "dataset_uri: you lack storage.objects.get"),
         ("bucket", "/o/d.jsonl", NOT_FOUND, "problem", "dataset_uri: there is no object gs://data/d.jsonl"),
         ("bucket", "/b/data", HANG_UP, "unknown", "ConnectionError"),
         ("key", f"/kms/{KEY}", NOT_FOUND, "problem", f"there is no key {KEY}"),
@@ -204,6 +204,12 @@ def test_every_uri_in_a_bucket_is_looked_at_for_what_is_done_with_it(bench: Benc
     asked = [(asked.path.split("/")[3], tuple(asked.query["permissions"])) for asked in bench.api.asked if asked.path.endswith("testPermissions")]
     assert asked == [("root", WRITE), ("data", READ), ("data", READ), ("root", WRITE)]
     assert ("problem", "base_model_uri: there is no bucket gs://models") in bench.about("bucket", plan(base_model_uri="gs://models/m"))
+
+
+def test_what_you_may_not_is_a_problem_unless_the_job_has_an_account_of_its_own(bench: Bench) -> None:
+    bench.api.on("GET", "/iam/testPermissions", (200, {}))
+    outcomes = {account: [outcome for outcome, _ in bench.about("bucket", plan(options=replace(OPTIONS, service_account=account)))] for account in ("", "me@p")}
+    assert outcomes == {"": ["problem", "problem"], "me@p": ["warning", "warning"]}
 
 
 def test_google_s_credentials_go_to_google_s_registries_only(bench: Bench) -> None:

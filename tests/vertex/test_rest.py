@@ -197,6 +197,15 @@ def test_without_another_address_google_s_own_for_the_region_is_asked(monkeypatc
     assert Vertex(region="europe-west4", session=requests.Session()).address == "https://europe-west4-aiplatform.googleapis.com"
 
 
+@pytest.mark.parametrize("region", ["", "evil.example.com/", "me@evil.example.com#", "us central1", "US"])
+def test_a_region_cannot_lead_credentials_to_another_host(monkeypatch: pytest.MonkeyPatch, region: str) -> None:
+    monkeypatch.delenv(ENDPOINT, raising=False)
+    session = FailingSession(failures=[])
+    with pytest.raises(UserError, match="expected a name such as us-central1"):
+        Vertex(region=region, session=session).get("x")  # type: ignore[arg-type]  # the one method that is used
+    assert session.calls == 0
+
+
 @pytest.mark.parametrize("address", ["127.0.0.1:8080", "ftp://127.0.0.1", "http://"])
 def test_an_address_that_is_none_is_the_user_s_error(monkeypatch: pytest.MonkeyPatch, address: str, time: FakeTime) -> None:
     monkeypatch.setenv(ENDPOINT, address)
@@ -292,7 +301,7 @@ def seen(asked: Asked) -> list[str]:
 @pytest.mark.parametrize("missing", ["requests", "google.auth"])
 def test_a_package_that_is_missing_is_named(missing: str) -> None:
     program = (
-        f"import sys; sys.modules[{missing!r}] = None\n"
+        f"import os, sys; sys.modules[{missing!r}] = None; os.environ.pop('{ENDPOINT}', None)\n"
         "from tuneline.errors import UserError\nfrom tuneline.vertex.rest import open_session\n"
         "try: open_session()\nexcept UserError as error: print(error, error.next_action)"
     )

@@ -1,7 +1,6 @@
 """`tuneline doctor [TEMPLATE] ...`: find out whether a job could run on Vertex AI, before anything is submitted."""
 
 import json
-import os
 from collections.abc import Sequence
 
 from tuneline.cli.submit_arguments import DOCTOR, checked_parameters, chosen_template, job_options
@@ -16,7 +15,7 @@ from tuneline.vertex.preflight.buckets import bucket_checks
 from tuneline.vertex.preflight.offline import offline_checks
 from tuneline.vertex.preflight.project import project_checks
 from tuneline.vertex.preflight.resources import resource_checks
-from tuneline.vertex.rest import ENDPOINT, Vertex
+from tuneline.vertex.rest import Vertex, is_google
 
 _BACKOFF = Backoff(attempts=3)
 """A person waits for the answer, and can ask again."""
@@ -46,11 +45,11 @@ def _check_usage(arguments: Arguments, template: Template | None) -> None:
 
 
 def _plan(arguments: Arguments, template: Template | None) -> Plan:
-    options, is_google = job_options(arguments), not os.environ.get(ENDPOINT)
+    options = job_options(arguments)
     if template is None:
-        return Plan(options=options, is_google=is_google)
+        return Plan(options=options, is_google=is_google())
     template = chosen_template(arguments, template)
-    return Plan(options=options, template=template, checked=checked_parameters(arguments, template, options), is_google=is_google)
+    return Plan(options=options, template=template, checked=checked_parameters(arguments, template, options), is_google=is_google())
 
 
 def _online_checks(plan: Plan) -> list[Check]:

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import sys
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.decisions import read_decisions
 from tuneline.vertex.google_apis import GoogleApis
 from tuneline.vertex.job_logs import log_filter, log_url, read_log, shown
-from tuneline.vertex.rest import ENDPOINT, Json, Vertex
+from tuneline.vertex.rest import Json, Vertex, is_google
 
 _STATES = ("queued", "pending", "running", "cancelling", "succeeded", "failed", "cancelled", "paused")
 _BACKOFF = Backoff(attempts=3)
@@ -109,8 +108,8 @@ def _show(given: argparse.Namespace, vertex: Vertex, name: str) -> int:
     if given.json:
         print(json.dumps({**job.to_json(), "resolved": asdict(decided) if decided else None}))
         return 0
-    shown = {"name": job.display_name, "created": job.create_time, "model": job.model_resource_name, "endpoint": job.endpoint_resource_name, "page": job.url}
-    print(f"{job.name}  {job.state}", *(f"{key:<9} {value}" for key, value in shown.items() if value), "", sep="\n")
+    named = {"name": job.display_name, "created": job.create_time, "model": job.model_resource_name, "endpoint": job.endpoint_resource_name, "page": job.url}
+    print(f"{job.name}  {job.state}", *(f"{key:<9} {value}" for key, value in named.items() if value), "", sep="\n")
     if decided:
         print(*decided.reasons, "", sep="\n")
     print_table([("TASK", "STATE"), *((task.name, change(task_record(task))) for task in job.tasks)] if job.tasks else [])
@@ -132,7 +131,7 @@ def _cancel(given: argparse.Namespace, vertex: Vertex, name: str) -> int:
 
 def _logs(given: argparse.Namespace, vertex: Vertex, name: str) -> int:
     job = vertex.get(name)
-    if os.environ.get(ENDPOINT):
+    if not is_google():
         return _local_logs(given, job)
     condition, project = log_filter(job, given.task), name.split("/")[1]
     url = log_url(project, condition)

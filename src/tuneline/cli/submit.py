@@ -1,7 +1,6 @@
 """`tuneline submit TEMPLATE ...`: run a compiled template on Vertex AI, a tuning service or Kubeflow."""
 
 import json
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,12 +17,16 @@ from tuneline.remote_job import RemoteJob
 from tuneline.submission import Checked
 from tuneline.templates import Template, load
 from tuneline.vertex import pipeline_jobs
+from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.google_apis import GoogleApis
 from tuneline.vertex.job_request import JobOptions, job_request, new_job_id, option_problems
 from tuneline.vertex.preflight import Plan, run_checks
 from tuneline.vertex.preflight.buckets import bucket_checks
 from tuneline.vertex.preflight.offline import template_check
-from tuneline.vertex.rest import ENDPOINT, Vertex, address_of
+from tuneline.vertex.rest import Vertex, address_of, is_google
+
+_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=8.0, attempts=6)
+"""A quarter of a minute at most: a person waits. A job that is watched is asked for much longer."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -48,16 +51,16 @@ def _submit(argv: Sequence[str]) -> int:
 
 
 def _submit_to_vertex(arguments: Arguments, template: Template, options: JobOptions, checked: Checked) -> int:
-    is_google, is_dry = not os.environ.get(ENDPOINT), "--dry-run" in arguments.switches
-    checked = checked if is_google else replace(checked, unbuilt=())  # a tuning service runs the job on its own machine
-    _refuse(checked, option_problems(options, template), must_be_built=not is_dry)
+    is_dry = "--dry-run" in arguments.switches
+    checked = checked if is_google() else replace(checked, unbuilt=())  # a tuning service runs the job on its own machine
+    _refuse(checked, option_problems(options, template, is_google=is_google()), must_be_built=not is_dry)
     request = job_request(template, checked.values, options, moment=datetime.now(UTC))
     if is_dry:
         url = f"{address_of(options.region)}/v1/{request.collection}?pipelineJobId={quote(request.job_id)}"
         return _print_request(url, request.body, arguments)
-    vertex = Vertex(region=options.region)
+    vertex = Vertex(region=options.region, backoff=_BACKOFF)
     if "--skip-preflight" not in arguments.switches:
-        _preflight(Plan(options=options, template=template, checked=checked, is_google=is_google), vertex)
+        _preflight(Plan(options=options, template=template, checked=checked, is_google=is_google()), vertex)
     job = pipeline_jobs.remote_job(pipeline_jobs.create(vertex, request))
     return _finish(job, lambda: pipeline_jobs.look(vertex, job.name), arguments, when_left=f"The job goes on. Cancel it: tuneline jobs cancel {job.name}")
 

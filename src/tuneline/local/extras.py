@@ -15,7 +15,10 @@ ADVICE = "Install torch for your accelerator (on a CPU: pip install torch==2.13.
 
 def is_installed(module: str) -> bool:
     """Whether a module could be imported; it is not."""
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it is in
+        return False
 
 
 def check_extras(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneline.errors import NotFoundError
-from tuneline.vertex.rest import ENDPOINT, Caller, Json, Params
+from tuneline.vertex.rest import ENDPOINT, Caller, Json, is_google
 
 STORAGE_HOST = "STORAGE_EMULATOR_HOST"
 ADDRESSES = {
@@ -26,9 +26,9 @@ REGISTRIES = (".pkg.dev", ".gcr.io")
 def default_addresses() -> Mapping[str, str]:
     """The services that may be asked: with another address for Vertex AI, only the storage that answers there."""
     emulator = os.environ.get(STORAGE_HOST, "")
-    if service := os.environ.get(ENDPOINT, ""):
-        storage = emulator or service
-        return {"storage": f"{storage if '://' in storage else f'http://{storage}'}".rstrip("/") + "/storage/v1"}
+    if not is_google():
+        storage = emulator or os.environ[ENDPOINT]
+        return {"storage": f"{'' if '://' in storage else 'http://'}{storage.rstrip('/')}/storage/v1"}
     # Nobody's Google credentials go to an emulator.
     return {name: address for name, address in ADDRESSES.items() if not (emulator and name == "storage")}
 
@@ -56,9 +56,9 @@ class GoogleApis(Caller):
         except NotFoundError:
             return None
 
-    def post(self, service: str, path: str, body: Mapping[str, Any], params: Params | None = None) -> Json:
+    def post(self, service: str, path: str, body: Mapping[str, Any]) -> Json:
         """The answer to a POST that changes nothing."""
-        return self.call("POST", f"{self.addresses[service]}/{path}", body=body, params=params, is_repeatable=True)
+        return self.call("POST", f"{self.addresses[service]}/{path}", body=body, is_repeatable=True)
 
     def manifest(self, registry: str, path: str, accept: str) -> Json:
         """An image's manifest or index. Raises NotFoundError."""

@@ -12,11 +12,12 @@ from typing import Any
 
 from tuneline import __version__
 from tuneline.templates import Json, Template
+from tuneline.vertex.rest import REGION
 
 TEMPLATE_URI = re.compile(r"https://[a-z0-9-]+-kfp\.pkg\.dev/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+")
 VERSION_LABEL, TEMPLATE_LABEL = "tuneline-version", "tuneline-template"
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
-_PATH_PART = re.compile(r"[^/\s?#%]+")
+_PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _BUCKET_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
 _LABEL_KEY, _LABEL_VALUE = re.compile(r"[^\W\d_A-Z]([^\WA-Z]|-)*"), re.compile(r"([^\WA-Z]|-)*")
 _SERVICE_ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+\.gserviceaccount\.com")
@@ -102,11 +103,12 @@ def without_caching(spec: Mapping[str, Json]) -> dict[str, Any]:
     return changed
 
 
-def option_problems(options: JobOptions, template: Template | None) -> Iterator[str]:
-    """What Vertex AI would refuse, each with the flag that it came from."""
-    for flag, value in (("--project", options.project), ("--pipeline-region", options.region)):
-        if not _PATH_PART.fullmatch(value):
-            yield f"{flag}: found {value!r}; expected a name without '/', '?', '#' and spaces."
+def option_problems(options: JobOptions, template: Template | None, *, is_google: bool) -> Iterator[str]:
+    """What Vertex AI would refuse, each with the flag that it came from. A tuning service also takes the region `local`, where paths are as good as URIs."""
+    if not _PROJECT.fullmatch(options.project):
+        yield f"--project: found {options.project!r}; expected a project's id or number."
+    if not REGION.fullmatch(options.region) or options.region == "kubernetes" or (options.region == "local" and is_google):
+        yield f"--pipeline-region: found {options.region!r}; expected a region such as us-central1."
     if options.job_id and not _JOB_ID.fullmatch(options.job_id):
         yield f"--job-id: found {options.job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first."
     if len(options.display_name) > _LONGEST_NAME:

@@ -1,13 +1,12 @@
 """Pipeline jobs of Vertex AI: create one once, look at it, cancel it, list them, and read what a job says."""
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tuneline.errors import NotFoundError
 from tuneline.remote_job import JobState, RemoteFailure, RemoteJob, RemoteTask, TaskState, exit_code_of
 from tuneline.vertex.job_request import JobRequest
-from tuneline.vertex.rest import ENDPOINT, Json, OutcomeUnknown, Refused, Vertex, address_of
+from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, address_of, is_google
 
 LISTED = "name,displayName,state,createTime,startTime,endTime,updateTime,labels,error"
 """What a list shows. Without this mask each job brings its whole template."""
@@ -99,7 +98,7 @@ def task_details(job: Mapping[str, Any]) -> list[Json]:
 def console_url(name: str) -> str:
     """Where a person looks at a job: Google's console, or the job's own address at another service."""
     _, project, _, region, _, job_id = name.split("/")
-    if os.environ.get(ENDPOINT):
+    if not is_google():
         return f"{address_of(region)}/v1/{name}"
     return f"https://console.cloud.google.com/vertex-ai/pipelines/locations/{region}/runs/{job_id}?project={project}"
 

@@ -6,6 +6,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -22,6 +23,7 @@ Params: TypeAlias = Mapping[str, str | Sequence[str]]
 ENDPOINT = "TUNELINE_VERTEX_ENDPOINT"
 TOKEN = "TUNELINE_VERTEX_TOKEN"
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TIMEOUT_SECONDS = 60.0
 POLL_SECONDS = 5.0
 LOG_IN = "Log in: gcloud auth application-default login; in a job, give it a service account."
@@ -47,18 +49,19 @@ class OutcomeUnknown(InfrastructureError):
 def open_session() -> "requests.Session":
     """A session that may call Google's APIs, as the account of this machine or job."""
     try:
-        import google.auth
         import requests
+
+        if not is_google():
+            session = requests.Session()
+            if token := os.environ.get(TOKEN):
+                session.headers["Authorization"] = f"Bearer {token}"
+            session.trust_env = False  # no proxy stands between this machine and its own service
+            return session
+        import google.auth
         from google.auth.exceptions import DefaultCredentialsError
         from google.auth.transport.requests import AuthorizedSession
     except ModuleNotFoundError as error:
         raise UserError(f"Vertex AI needs the package {error.name}, which is not installed.", next_action="pip install 'tuneline[vertex]'") from None
-    if os.environ.get(ENDPOINT):
-        session = requests.Session()
-        if token := os.environ.get(TOKEN):
-            session.headers["Authorization"] = f"Bearer {token}"
-        session.trust_env = False  # no proxy stands between this machine and its own service
-        return session
     try:
         credentials, _project = google.auth.default(scopes=SCOPES)
     except DefaultCredentialsError as error:
@@ -67,9 +70,18 @@ def open_session() -> "requests.Session":
     return authorized
 
 
+def is_google() -> bool:
+    """Whether Google's own services are asked; else a tuning service or a proxy."""
+    return not os.environ.get(ENDPOINT)
+
+
 def address_of(region: str) -> str:
-    """Where requests for a region go."""
-    return os.environ.get(ENDPOINT, "").rstrip("/") or f"https://{region}-aiplatform.googleapis.com"
+    """Where requests for a region go. A region is a part of Google's host name, and must not make another host of it."""
+    if not is_google():
+        return os.environ[ENDPOINT].rstrip("/")
+    if not REGION.fullmatch(region):
+        raise UserError(f"region: found {region!r}; expected a name such as us-central1.")
+    return f"https://{region}-aiplatform.googleapis.com"
 
 
 @dataclass(kw_only=True)

@@ -79,8 +79,10 @@ def _bucket(use: Use, plan: Plan, apis: GoogleApis) -> Iterator[Finding]:
     allowed = set(apis.get("storage", f"b/{quote(use.bucket, safe='')}/iam/testPermissions", permissions=list(use.permissions)).get("permissions", []))
     missing = [permission for permission in use.permissions if permission not in allowed]
     if missing:
-        role = ROLES[tuple(use.permissions)]
-        yield problem(f"{use.what}: you lack {', '.join(missing)} on gs://{use.bucket}", f"Give yourself and the job's account {role} on it.")
+        # Whoever submits may be kept from what the job's own account may read.
+        told = warning if plan.options.service_account else problem
+        advice = f"Give yourself and the job's account {ROLES[tuple(use.permissions)]} on it."
+        yield told(f"{use.what}: you lack {', '.join(missing)} on gs://{use.bucket}", advice)
     elif use.what in _FILES:
         yield _file(use, apis)
     else:

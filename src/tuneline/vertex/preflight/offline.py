@@ -67,7 +67,7 @@ def _packages(is_installed: Callable[[str], bool]) -> Iterator[Finding]:
 
 
 def _names(plan: Plan) -> Iterator[Finding]:
-    problems = list(option_problems(plan.options, plan.template))
+    problems = list(option_problems(plan.options, plan.template, is_google=plan.is_google))
     yield from (problem(text) for text in problems)
     if not problems:
         yield ok("project, region, job id, labels and accounts are well formed")
