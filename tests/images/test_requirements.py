@@ -16,6 +16,8 @@ from images.roles import BASE, PREDICTOR, ROLES, ROOT, TUNER, Role, lock_of, nor
 ALL = pytest.mark.parametrize("role", ROLES.values(), ids=ROLES)
 GPU_ONLY = {"vllm"}
 """Imported where there is a GPU, and not installed here."""
+NAMESPACES = {"google": "google-auth"}
+"""Top-level modules that several distributions share -> the one whose modules ours import."""
 
 
 @functools.cache
@@ -38,7 +40,7 @@ def requirements(file: Path) -> dict[str, str]:
 
 def distribution(module: str) -> str:
     """The distribution that brings a module."""
-    return normal(packages_distributions().get(module, [module])[0])
+    return NAMESPACES.get(module) or normal(packages_distributions().get(module, [module])[0])
 
 
 @ALL

@@ -1,10 +1,9 @@
 """The arguments of `tuneline schedule create`: those of a job, and when its runs are due."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from tuneline.cli.submit_arguments import JOB_OPTIONS, SUBMIT, check_usage
-from tuneline.cli.template_arguments import Arguments, Syntax
+from tuneline.cli.template_arguments import Arguments, Syntax, model_display_name
 from tuneline.errors import UsageError
 from tuneline.remote_schedule import Timing
 from tuneline.templates import Template
@@ -68,9 +67,7 @@ def timing_of(arguments: Arguments) -> Timing:
 def named(arguments: Arguments, template: Template) -> Arguments:
     """The arguments with names. The models of all runs have one name, without a day, so that they are versions of one model."""
     parameters, options = dict(arguments.parameters), dict(arguments.options)
-    reference = template.inputs.get("large_model_reference")
-    base = parameters.get("large_model_reference", str(reference.default) if reference else template.name)
-    plain = " ".join(filter(None, [base.rpartition("/")[2], Path(parameters.get("dataset_uri", "")).stem]))[:128]
+    plain = model_display_name(parameters, template, moment=None)
     options["--display-name"] = options.get("--display-name") or parameters.get("model_display_name") or plain
     if "model_display_name" in template.inputs:
         parameters.setdefault("model_display_name", options["--display-name"])
