@@ -17,7 +17,7 @@ class Cron:
 
     fields: str
     zone: ZoneInfo
-    has_zone: bool = True
+    has_zone: bool
     """Whether the expression names its zone."""
 
     @classmethod
@@ -26,7 +26,7 @@ class Cron:
         try:
             from croniter import CroniterBadCronError, CroniterBadDateError
         except ModuleNotFoundError:
-            raise UserError("Cron expressions need the package croniter, which is not installed.", next_action="pip install 'tuneline[vertex]'") from None
+            raise UserError("cron: to read it takes the package croniter, which is not installed: pip install 'tuneline[vertex]'.") from None
         match = _ZONE.fullmatch(text.strip())
         name, fields = match.groups() if match else ("UTC", text.strip())
         try:

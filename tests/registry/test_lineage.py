@@ -69,11 +69,20 @@ def test_refused_data_are_known_until_others_are_refused(tmp_path: Path) -> None
     assert lineage.unchanged(registration(), "d3")
 
 
+def test_what_did_not_beat_one_champion_may_beat_another(tmp_path: Path) -> None:
+    first, second = version_of(tmp_path, "job-1", "d1"), version_of(tmp_path, "job-2", "d2")
+    lineage.promote(second)
+    lineage.refuse(second, "d3")
+    lineage.promote(first)
+    assert lineage.unchanged(registration(), "d3") == ""
+
+
 def test_many_at_once_lose_nothing(tmp_path: Path) -> None:
     version = version_of(tmp_path, "job-1", "d1")
+    lineage.promote(version)
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: lineage.promote(version) if number % 2 else lineage.refuse(version, "d2"), range(16)))
-    assert champion() == version.resource_name
+        list(pool.map(lambda number: lineage.demote(version) if number % 2 else lineage.refuse(version, "d2"), range(16)))
+    assert champion() == ""
     assert lineage.unchanged(registration(), "d2")
 
 

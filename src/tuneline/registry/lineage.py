@@ -4,11 +4,33 @@
 was tuned from.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline.registry import models
 from tuneline.registry.files import locked, read_json, write_json
 from tuneline.registry.models import LINEAGE, ModelVersion, Registration
+from tuneline.resolution import Champion
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """What a job asks before it tunes; `tuneline.vertex.lineage.Lineage` answers the same elsewhere."""
+
+    registration: Registration
+    """Its names say which model is meant."""
+
+    def champion(self) -> Champion | None:
+        """The version that the next one has to beat, if there is one. Raises ModelError when its files are damaged."""
+        version = champion(self.registration)
+        if version is None:
+            return None
+        version.verify()
+        return Champion(model_resource_name=version.resource_name, uri=str(version.artifact_folder))
+
+    def unchanged(self, data_fingerprint: str) -> str:
+        """Why there is nothing new in these data, or nothing."""
+        return unchanged(self.registration, data_fingerprint)
 
 
 def versions(registration: Registration) -> list[ModelVersion]:
@@ -22,8 +44,8 @@ def champion(registration: Registration) -> ModelVersion | None:
 
 
 def promote(version: ModelVersion) -> None:
-    """Make this version the champion of its model."""
-    _change(version, champion=version.version)
+    """Make this version the champion of its model. What did not beat another one may beat it."""
+    _change(version, champion=version.version, refused="")
 
 
 def demote(version: ModelVersion) -> None:

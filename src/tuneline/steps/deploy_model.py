@@ -39,9 +39,8 @@ FLAGS = (DeployModel, Files)
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, DeployModel, Files)
     record, name = {}, ""
-    if parameters.deploy_model and parameters.upload_model and not files.model_resource_name:
-        logging.info("not deployed: the model was not registered, because it does not beat the champion")
-    elif parameters.deploy_model:
+    is_kept_out = parameters.upload_model and not files.model_resource_name  # by the champion's gate
+    if parameters.deploy_model and not is_kept_out:
         if Resolved.read(files.resolved).backend != "local":
             raise ParameterError("deploy_model: deploying to Vertex is not built yet.", next_action="Set deploy_model to false.")
         if not files.model_resource_name:

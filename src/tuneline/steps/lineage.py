@@ -1,10 +1,10 @@
 """What earlier runs left behind, as far as it decides what this one does: the champion, and whether anything is new."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from tuneline.parameters import TuningParameters
-from tuneline.registry import lineage
+from tuneline.registry import lineage as local_lineage
 from tuneline.registry.models import Registration
 from tuneline.resolution import Champion, Resolved
 from tuneline.vertex import lineage as vertex_lineage
@@ -47,19 +47,4 @@ def lineage_of(parameters: TuningParameters, resolved: Resolved) -> Lineage:
     if resolved.backend == "vertex":
         model = vertex_lineage.model_name_of(project=project, region=region, display_name=name, parent_model=parameters.parent_model)
         return vertex_lineage.Lineage(vertex=Vertex(region=region), model=model)
-    return _OnThisMachine(registration=Registration(project=project, location=region, display_name=name))
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OnThisMachine:
-    registration: Registration
-
-    def champion(self) -> Champion | None:
-        version = lineage.champion(self.registration)
-        if version is None:
-            return None
-        version.verify()
-        return Champion(model_resource_name=version.resource_name, uri=str(version.artifact_folder))
-
-    def unchanged(self, data_fingerprint: str) -> str:
-        return lineage.unchanged(self.registration, data_fingerprint)
+    return local_lineage.Lineage(registration=Registration(project=project, location=region, display_name=name))
