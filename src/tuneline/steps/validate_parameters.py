@@ -40,17 +40,17 @@ def main(argv: Sequence[str]) -> None:
     parameters, job = parse(argv, TuningParameters, Job)
     catalog = load_catalog(Storage().read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
     location = pipeline_location_of(job.pipeline_location, os.environ)
-    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=location, has_gpu=has_gpu())
+    uri = artifact_uri(job.output_resolved)
+    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=location, has_gpu=has_gpu(), root=uri)
     for warning in findings.warnings:
         LOG.warning(warning)
-    inputs = examine_inputs(parameters, findings, catalog, storage=Storage(), downloads=registry.home() / "downloads")
-    resolved = findings.resolved
+    inputs, resolved = examine_inputs(parameters, findings, catalog, storage=Storage(), downloads=registry.home() / "downloads"), findings.resolved
     if resolved is None or inputs.problems:
         raise ParameterError(*findings.problems, *inputs.problems)
     for reason in resolved.reasons:
         LOG.info(reason)
     metadata = {"base_model": resolved.base_model.stands_in or resolved.base_model.reference, "batch_size": resolved.batch_size}
-    artifact = OutputArtifact(uri=artifact_uri(job.output_resolved), metadata=metadata)
+    artifact = OutputArtifact(uri=uri, metadata=metadata)
     job.output_resolved.parent.mkdir(parents=True, exist_ok=True)
     job.output_resolved.write_text(resolved.to_json(), encoding="utf-8")
     write_outputs(job.executor_output, artifacts={"resolved": artifact}, parameters={job.output_dataset_fingerprint: inputs.fingerprint})
