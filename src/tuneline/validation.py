@@ -39,8 +39,8 @@ class Findings:
     resolved: Resolved | None
 
 
-def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipeline_location: str, has_gpu: bool) -> Findings:
-    """Everything that can be said before a file is opened."""
+def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipeline_location: str, has_gpu: bool, root: str = "") -> Findings:
+    """Everything that can be said before a file is opened. `root` is a URI below the pipeline root, where that is known."""
     problems = [*_placeholders(parameters), *_required(parameters), *_ranges(parameters), *_choices(parameters), *_not_available(parameters)]
     base, placement = None, None
     try:
@@ -56,7 +56,7 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
         problems += error.problems
     backend: Backend = placement.backend if placement else "kubernetes"  # its rules about URIs are the mildest
     problems += _uri_problems(parameters, base, backend)
-    problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location)
+    problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location, root)
     is_served = parameters.deploy_model and backend != "local"
     serving = serving_machine(catalog, base.resolved, parameters, placement.upload_region, problems) if is_served and base and placement else None
     resolved = _resolved(base, placement, serving) if base and placement and not problems else None

@@ -189,9 +189,16 @@ def test_a_lookup_that_could_not_be_made_is_refused_at_the_start(job: dict[str, 
     assert found.startswith("skip_unchanged: found true; looking up earlier models from a Kubernetes cluster is not built yet")
 
 
+def test_a_model_that_could_not_be_deployed_in_the_end_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
+    """KServe reads no folder of this machine; a pod's folder is that of the pipeline root."""
+    flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]'}
+    (found,) = problems({**flags, "--deploy-model": "true"}, tmp_path / "out")
+    assert found.startswith(f"deploy_model: artifacts are at {tmp_path}/out/resolved; KServe reads gs:// and s3://.")
+    assert outcome(flags, tmp_path / "out")[0].serving is None
+
+
 def test_on_kubernetes_the_model_is_not_fetched_by_this_task(job: dict[str, str], tmp_path: Path, home: Path) -> None:
     flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]', "--base-model-uri": "", "--large-model-reference": "qwen/qwen3@qwen3-4b"}
-    flags["--upload-model"] = "false"
     assert outcome(flags, tmp_path / "out")[0].backend == "kubernetes"
     assert not home.exists()
 

@@ -36,9 +36,9 @@ FLAGS = (TuningParameters, Job)
 
 def main(argv: Sequence[str]) -> None:
     parameters, job = parse(argv, TuningParameters, Job)
-    storage, where = Storage(), pipeline_location_of(job.pipeline_location, os.environ)
+    storage, where, root = Storage(), pipeline_location_of(job.pipeline_location, os.environ), artifact_uri(job.output_resolved)
     catalog = load_catalog(storage.read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
-    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=where, has_gpu=has_gpu())
+    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=where, has_gpu=has_gpu(), root=root)
     for warning in findings.warnings:
         logging.warning(warning)
     findings = replace(findings, resolved=lineage.with_champion(parameters, findings.resolved))
@@ -52,8 +52,8 @@ def main(argv: Sequence[str]) -> None:
     fingerprint = f"skipped-{inputs.fingerprint}" if resolved.skip_reason else inputs.fingerprint
     metadata = {"batch_size": resolved.batch_size, **resolved.base_model.metadata(), **skipping.skip_metadata(resolved)}
     write_text(job.output_resolved, resolved.to_json())
-    artifact = OutputArtifact(uri=artifact_uri(job.output_resolved), metadata=metadata)
-    write_outputs(job.executor_output, artifacts={"resolved": artifact}, parameters={job.output_dataset_fingerprint: fingerprint})
+    artifacts, outputs = {"resolved": OutputArtifact(uri=root, metadata=metadata)}, {job.output_dataset_fingerprint: fingerprint}
+    write_outputs(job.executor_output, artifacts=artifacts, parameters=outputs)
 
 
 if __name__ == "__main__":
