@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 STEPS ?= 60
 EXAMPLES := examples/stdlib-code
+AIPLATFORM_2 := .venv-aiplatform-2
+CLIENTS := tests/clients
 SOURCES := src components pipelines images tests pretraining benchmarks scripts tests/containers/engine
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,19 @@ tune: $(VENV)/tune ## the main job: tune, evaluate, select, register, deploy and
 	$(BIN)/tuneline predict latest --prompt - < $(EXAMPLES)/question.txt
 	@echo 'Stop the endpoint with: $(BIN)/tuneline endpoints undeploy latest (it stops by itself after 30 idle minutes).'
 
-test: $(VENV)/dev ## all tests
+# The other clients that the tests run: google-cloud-aiplatform 2, which cannot be where 1 is, and Google's client for Node.js.
+$(AIPLATFORM_2)/installed: $(CLIENTS)/constraints-aiplatform-2.txt
+	$(PYTHON) -m venv $(AIPLATFORM_2)
+	$(AIPLATFORM_2)/bin/python -m pip --disable-pip-version-check install --quiet --constraint $< 'google-cloud-aiplatform[pipelines]'
+	@touch $@
+
+$(CLIENTS)/node/node_modules/installed: $(CLIENTS)/node/package-lock.json
+	@command -v npm >/dev/null || { echo 'npm is not installed: the tests of the Node.js client are skipped.'; exit 0; }; \
+	    cd $(CLIENTS)/node && npm ci --no-progress && touch node_modules/installed
+
+clients: $(AIPLATFORM_2)/installed $(CLIENTS)/node/node_modules/installed ## set up the clients that the tests run beside .venv's own
+
+test: $(VENV)/dev clients ## all tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal -q
 
 images: $(VENV)/dev ## build the container images; BASE_IMAGE= and ARGS= say how
@@ -63,4 +77,4 @@ compile: $(VENV)/dev ## write compiled/ anew
 wheel: $(VENV)/dev ## build dist/*.whl with the templates and the base model inside
 	$(BIN)/python -m build --wheel --outdir dist
 
-.PHONY: help install tune test images locks audit container-test check compile wheel
+.PHONY: help install tune clients test images locks audit container-test check compile wheel

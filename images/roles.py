@@ -33,7 +33,7 @@ BASE = Role(
     modules=tuple(f"tuneline.steps.{step}" for step in ("validate_parameters", "transform_dataset", "select_checkpoint", "upload_model", "deploy_model")),
     has_devices=False,
 )
-TUNER = Role(name="tuner-gpu", modules=("tuneline.steps.tune_model", "tuneline.steps.evaluate_model"))
+TUNER = Role(name="tuner-gpu", modules=("tuneline.steps.tune_model", "tuneline.steps.evaluate_model", "tuneline.steps.staged"))
 PREDICTOR = Role(name="predictor", modules=("tuneline.serving.server", "tuneline.serving.health"))
 ROLES = {role.name: role for role in (BASE, TUNER, PREDICTOR)}
 

@@ -66,6 +66,14 @@ def test_what_is_written_is_read_listed_and_found(storage: Storage, place: str) 
     assert not storage.is_folder(join(place, "one.bin"))
 
 
+def test_what_is_removed_is_gone_and_need_not_have_been_there(storage: Storage, place: str) -> None:
+    for name in ("one", "two"):
+        storage.write_text(join(place, name), name)
+    storage.remove(join(place, "one"))
+    storage.remove(join(place, "one"))
+    assert storage.list(place) == ["two"]
+
+
 def test_a_relative_path_is_a_local_path(storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     storage.write_text("folder/x.txt", "x")

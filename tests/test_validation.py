@@ -206,20 +206,10 @@ def test_tpu_is_explained_but_not_run() -> None:
     assert not_built_yet(LOCAL, resolved(found(LOCAL, location="local"))) == []
 
 
-@pytest.mark.parametrize(("location", "where"), [("us-central1", "Vertex AI"), (PLACEHOLDER, "a Kubernetes cluster")])
-def test_elsewhere_a_model_is_explained_but_not_registered_or_deployed(location: str, where: str) -> None:
-    asked = replace(GOOD, location="us-west1" if location == "us-central1" else "", deploy_model=True)
-    choices = resolved(found(asked, location=location))
-    upload, deploy = not_built_yet(asked, choices)
-    assert upload.startswith("upload_model: found true; registering a model from " + where)
-    assert "Set it to false" in upload
-    assert deploy.startswith("deploy_model: found true; deploying a model from " + where)
-    assert not_built_yet(replace(asked, upload_model=False, deploy_model=False), choices) == []
-
-
-def test_this_machine_registers_and_deploys() -> None:
-    asked = replace(LOCAL, deploy_model=True)
-    assert not_built_yet(asked, resolved(found(asked, location="local"))) == []
+@pytest.mark.parametrize(("location", "upload"), [("us-central1", "us-west1"), (PLACEHOLDER, "kubernetes"), ("local", "local")])
+def test_every_back_end_registers_and_deploys(location: str, upload: str) -> None:
+    asked = replace(GOOD if location == "us-central1" else LOCAL, location="" if upload == location else upload, deploy_model=True)
+    assert not_built_yet(asked, resolved(found(asked, location=location))) == []
 
 
 # Settings without effect

@@ -56,18 +56,31 @@ def parse(argv: Sequence[str], /, *groups: type[Group]) -> tuple[Group, ...]:
     The argument after a flag is always its value, so a value may be empty or begin with dashes. All problems are raised at once.
     """
     kinds = {name: kind for group in groups for name, kind in _kinds(group).items()}
-    texts, problems = _split(argv, kinds)
+    given, problems = _split(argv, kinds)
     values: dict[str, object] = {}
-    for name, text in texts.items():
+    for name, text in given.items():
         try:
             values[name] = convert(text, kinds[name])
         except ValueError as error:
             problems.append(f"{flag(name)} is {text!r}; expected {error}.")
     required = dict.fromkeys(field.name for group in groups for field in fields(group) if is_required(field))
-    problems += [f"{flag(name)} is missing." for name in required if name not in texts]
+    problems += [f"{flag(name)} is missing." for name in required if name not in given]
     if problems:
         raise UsageError(*problems)
     return tuple(group(**{name: values[name] for name in _kinds(group) if name in values}) for group in groups)
+
+
+def texts(argv: Sequence[str], /, *groups: type[Group]) -> dict[str, str]:
+    """Field name -> its text as the flags spell it, for whoever hands flags on. Raises UsageError."""
+    found, problems = _split(argv, {name: kind for group in groups for name, kind in _kinds(group).items()})
+    if problems:
+        raise UsageError(*problems)
+    return found
+
+
+def path_fields(*groups: type[Group]) -> tuple[str, ...]:
+    """The names of the fields that are paths."""
+    return tuple(name for group in groups for name, kind in _kinds(group).items() if kind is Path)
 
 
 def _split(argv: Sequence[str], known: Mapping[str, object]) -> tuple[dict[str, str], list[str]]:

@@ -105,13 +105,13 @@ def bucket_warnings(resolved: Resolved, locations: Mapping[str, tuple[str, str]]
     warnings = []
     for parameter, (bucket, location) in locations.items():
         wanted = resolved.upload_region if parameter == "model_output_root_dir" else resolved.tuning_region
-        if resolved.backend == "vertex" and not _covers(location.lower(), wanted):
+        if resolved.backend == "vertex" and not covers(location.lower(), wanted):
             purpose = "the model is registered" if parameter == "model_output_root_dir" else "tuning computes"
             warnings.append(f"{parameter}: the bucket {bucket} is in {location.lower()}, and {purpose} in {wanted}: each run pays for the way between them.")
     return warnings
 
 
-def _covers(location: str, region: str) -> bool:
+def covers(location: str, region: str) -> bool:
     """Whether data at a bucket location is at hand in a region: the same, or a multi-region or dual region around it."""
     continents = {
         "us": ("us-", "northamerica-"),

@@ -30,7 +30,7 @@ class ResolvedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """What tunes, and where."""
+    """What tunes or serves, and where."""
 
     region: str
     machine_type: str
@@ -93,6 +93,8 @@ class Resolved:
     """What tunes instead when there is no quota or no machine, in this order."""
     job: JobSettings = JobSettings()
     champion: Champion | None = None
+    serving: Machine | None = None
+    """What serves the tuned model, if it is to be deployed."""
     skip_reason: str = ""
     """Why there is nothing to do; the later tasks then put out nothing."""
     base_model: ResolvedModel
@@ -114,6 +116,7 @@ class Resolved:
         values["job"] = JobSettings(**values["job"])
         values["fallbacks"] = tuple(Machine(**machine) for machine in values["fallbacks"])
         values["champion"] = Champion(**values["champion"]) if values["champion"] else None
+        values["serving"] = Machine(**values["serving"]) if values["serving"] else None
         values["reasons"] = tuple(values["reasons"])
         return cls(**values)
 

@@ -11,7 +11,7 @@ import re
 import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
@@ -116,6 +116,12 @@ class Storage:
     def write_text(self, uri: str, content: str) -> None:
         """Write UTF-8 text as a whole."""
         self.write_bytes(uri, content.encode("utf-8"))
+
+    def remove(self, uri: str) -> None:
+        """Delete a file, if there is one."""
+        filesystem, path = self._locate(uri)
+        with _explained(uri), suppress(FileNotFoundError):
+            filesystem.rm_file(path)
 
     def copy(self, source: str, destination: str) -> None:
         """Copy a file, or a folder with all that lies below it, to a new name. A folder's commit marker comes last."""

@@ -13,17 +13,18 @@ from typing import get_args, get_type_hints
 from tuneline.catalog import Catalog
 from tuneline.catalog.base_model import BaseModel, resolve_base_model
 from tuneline.catalog.rows import Kind
+from tuneline.deployment import ELSEWHERE, ONLY_ON_VERTEX, serving_machine
+from tuneline.deployment import problems as deployment_problems
 from tuneline.errors import ParameterError, did_you_mean
 from tuneline.overrides import Overrides
 from tuneline.parameters import TuningParameters
 from tuneline.placement import PLACEHOLDER, Placement, Request, resolve_placement
-from tuneline.resolution import Backend, JobSettings, Resolved
+from tuneline.resolution import Backend, JobSettings, Machine, Resolved
 
 KINDS: Mapping[str, tuple[Kind, ...]] = {"tune-large-model": ("text", "code", "any"), "tune-large-chat-model": ("text", "chat", "codechat", "any")}
 """Template -> the kinds of model references that it takes. A template that is not here takes all. The hosted templates share one
 list of inputs, with a text model as the default; so the chat template takes that too."""
 GENERATION_METRICS = ("exact_match", "rouge_l", "chrf")
-_BACKENDS = {"vertex": "Vertex AI", "kubernetes": "a Kubernetes cluster"}
 _ON_KUBERNETES = ("accelerator_count", "replica_count", "tuning_image_uri")
 """Settings of the job that tunes which a Kubeflow TrainJob has as well."""
 DEFAULTS = {field.name: field.default for field in fields(TuningParameters)}
@@ -55,22 +56,18 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
         problems += error.problems
     backend: Backend = placement.backend if placement else "kubernetes"  # its rules about URIs are the mildest
     problems += _uri_problems(parameters, base, backend)
-    resolved = _resolved(base, placement) if base and placement and not problems else None
+    problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location)
+    is_served = parameters.deploy_model and backend != "local"
+    serving = serving_machine(catalog, base.resolved, parameters, placement.upload_region, problems) if is_served and base and placement else None
+    resolved = _resolved(base, placement, serving) if base and placement and not problems else None
     return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(_warnings(parameters, backend)), resolved=resolved)
 
 
-def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:
+def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:  # noqa: ARG001 (what is built depends on what is asked for)
     """What can be explained but not run."""
-    problems = []
     if resolved.accelerator_type.startswith("TPU"):
-        problems.append("accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out.")
-    if resolved.backend != "local":
-        where = _BACKENDS[resolved.backend]
-        if parameters.upload_model:
-            problems.append(f"upload_model: found true; registering a model from {where} is not built yet. Set it to false: the checkpoints are kept.")
-        if parameters.deploy_model:
-            problems.append(f"deploy_model: found true; deploying a model from {where} is not built yet. Set it to false.")
-    return problems
+        return ["accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out."]
+    return []
 
 
 def _place(parameters: TuningParameters, catalog: Catalog, base: BaseModel | None, pipeline_location: str, *, has_gpu: bool) -> Placement:
@@ -88,8 +85,12 @@ def _overrides(parameters: TuningParameters) -> Overrides:
     return Overrides(job=job, **{field.name: getattr(parameters, field.name) for field in fields(Overrides) if field.name != "job"})
 
 
-def _resolved(base: BaseModel, placement: Placement) -> Resolved:
-    return Resolved(base_model=base.resolved, limits=base.limits, **{**vars(placement), "reasons": (*base.reasons, *placement.reasons)})
+def _resolved(base: BaseModel, placement: Placement, serving: Machine | None) -> Resolved:
+    reasons = [*base.reasons, *placement.reasons]
+    if serving:
+        on = f" with {serving.accelerator_count} x {serving.accelerator_type}" if serving.accelerator_type else ""
+        reasons.append(f"The model is served in {serving.region} on {serving.machine_type}{on}.")
+    return Resolved(base_model=base.resolved, limits=base.limits, serving=serving, **{**vars(placement), "reasons": tuple(reasons)})
 
 
 def _placeholders(parameters: TuningParameters) -> Iterator[str]:
@@ -211,5 +212,8 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
     for name in _overrides(parameters).given() if backend != "vertex" else ():
         if backend == "local" or name not in _ON_KUBERNETES:
             yield f"{name} has no effect outside Vertex."
+    for name in (*(ONLY_ON_VERTEX if backend != "vertex" else ()), *(ELSEWHERE if backend == "local" else ())):
+        if getattr(parameters, name) != DEFAULTS[name]:
+            yield f"{name} has no effect {'on this machine' if name in ELSEWHERE else 'outside Vertex'}."
     if parameters.tensorboard_resource_id and backend != "vertex":
         yield "tensorboard_resource_id has no effect outside Vertex: the events are in the run's tensorboard artifact."

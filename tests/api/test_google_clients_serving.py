@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.api.endpoint_bench import listening, model_folder, of_its_own, opened, poll_quickly, start_fake_servers
+from tests.api.endpoint_bench import listening, of_its_own, opened, poll_quickly
 from tests.modeling.tiny_model import write_base
 from tuneline.api.app import create_app
 
@@ -23,9 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch, opened(tmp_path_factory.mktemp("home")) as shared, listening(create_app(shared.service)) as url:
         poll_quickly(patch)
         place = of_its_own(shared).place.split("/")
-        bucket = shared.service.settings.home / "buckets" / "bucket"
-        write_base(bucket / "tiny")
-        model_folder(bucket / "final")
+        write_base(shared.service.settings.home / "buckets" / "bucket" / "tiny")
         options = {"api_endpoint": url, "api_transport": "rest", "credentials": AnonymousCredentials(), "staging_bucket": "gs://bucket"}
         aiplatform.init(project=place[1], location=place[3], **options)
         with warnings.catch_warnings(action="ignore"):
@@ -66,20 +64,19 @@ def test_models_are_found_changed_and_versioned(model: Any) -> None:
     assert [info.version_id for info in registry.list_versions()] == ["1"]
 
 
-def test_an_endpoint_answers_as_the_seed_asks(endpoint: Any) -> None:
-    instances = [{"prompt": "What is a car?", "max_tokens": 20, "temperature": 1.0, "top_p": 1.0, "top_k": 1, "raw_response": True}]
+def test_an_endpoint_tells_what_is_deployed_and_who_answered(endpoint: Any) -> None:
+    instance = {"prompt": "What is a car?", "max_tokens": 20, "temperature": 1.0, "top_k": 1, "raw_response": True}
     loaded = aiplatform.Endpoint(endpoint.resource_name)
-    raw = loaded.predict(instances=instances)
+    raw = loaded.predict(instances=[instance])
     [deployed] = loaded.list_models()
     assert (raw.deployed_model_id, raw.model_version_id) == (deployed.id, "1")
-    assert isinstance(raw.predictions[0], str)
-    [text] = loaded.predict(instances=[{**instances[0], "raw_response": False}]).predictions
+    [text] = loaded.predict(instances=[{**instance, "raw_response": False}]).predictions
     assert text == f"Prompt:\nWhat is a car?\nOutput:\n{raw.predictions[0].strip(chr(10))}"
     assert (deployed.dedicated_resources.machine_spec.machine_type, deployed.display_name) == ("g2-standard-12", "tiny")
     [found] = aiplatform.Endpoint.list(filter='display_name="an endpoint"')
     assert found.traffic_split == {deployed.id: 100}
     with pytest.raises(Exception, match="temperature: found 3"):
-        loaded.predict(instances=[{**instances[0], "temperature": 3}])
+        loaded.predict(instances=[{**instance, "temperature": 3}])
 
 
 def test_a_tuned_model_is_loaded_by_the_class_of_its_base_model(model: Any, endpoint: Any) -> None:
@@ -112,19 +109,6 @@ def test_gemini_clients_list_tuned_models_and_generate(url: str, model: Any, end
     assert pieces[-1].candidates[0].finish_reason == whole.candidates[0].finish_reason
     assert client.models.count_tokens(model="tiny", contents="hi").total_tokens > 2
     assert client.models.compute_tokens(model="tiny", contents="hi").tokens_info[0].token_ids
-
-
-def test_a_custom_model_is_deployed_in_one_call(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vertexai.preview import model_garden
-
-    start_fake_servers(monkeypatch)
-    custom = model_garden.CustomModel(gcs_uri="gs://bucket/final")
-    assert 'machine_type="local"' in custom.list_deploy_options()
-    endpoint = custom.deploy(machine_type="g2-standard-12", accelerator_type="NVIDIA_L4", accelerator_count=1)
-    assert endpoint.predict([{"prompt": "x"}]).predictions[0]["content"].startswith("bucket-final")
-    endpoint.delete(force=True)
-    with pytest.raises(Exception, match="gs://bucket/nothing"):
-        model_garden.CustomModel(gcs_uri="gs://bucket/nothing").deploy()
 
 
 def test_everything_is_undeployed_and_deleted(model: Any, endpoint: Any) -> None:

@@ -3,7 +3,9 @@
 from typing import Annotated
 
 import pytest
+from fastapi.testclient import TestClient
 
+from tests.api.conftest import PARENT
 from tuneline.api.faults import Fault
 from tuneline.api.wire import Message, parse, proto_enum
 
@@ -52,6 +54,20 @@ def test_a_wrong_body_is_refused_by_place(body: object, told: str) -> None:
         parse(Request, body)
     assert told in str(caught.value)
     assert caught.value.http_status == 400
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a": {"b": 1}\n "c": 2}', "line 2, column 2: unexpected character, expected ',' or '}', between '{\"a\": {\"b\": 1}' and '\"c\": 2}'"),
+        ('{"a": "b', 'line 1, column 9: unexpected end of data, between \'{"a": "b\' and the end'),
+        ("x", "line 1, column 1: unexpected character, expected a JSON value, between the start and 'x'"),
+    ],
+)
+def test_a_body_that_is_no_json_is_refused_with_the_place(client: TestClient, text: str, told: str) -> None:
+    answer = client.post(f"{PARENT}/tuningJobs", content=text, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == f"body: not JSON ({told})."
 
 
 def test_all_problems_come_at_once() -> None:

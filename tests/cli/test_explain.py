@@ -127,6 +127,5 @@ def test_what_is_not_built_yet_is_a_notice_beside_the_placement(capsys: pytest.C
     printed = capsys.readouterr()
     assert "TPU_V3" in printed.out
     assert "tuning on TPU is not built yet" in printed.err
-    assert "registering a model from Vertex AI is not built yet" in printed.err
     assert main(["explain", "tune-large-model", "--pipeline-region", "local", "--large-model-reference", "tuneline/tiny-code@001"]) == 0
     assert capsys.readouterr().err == ""

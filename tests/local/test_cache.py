@@ -167,3 +167,8 @@ def test_a_link_counts_as_what_it_shows(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("uri", "path"), [("/a/b", "/a/b"), ("gs://a/b", "/gcs/a/b"), ("s3://a/b", "/s3/a/b"), ("file:///a/b", "/a/b")])
 def test_uris_lie_where_kfp_mounts_them(uri: str, path: str) -> None:
     assert artifact_path(uri) == path
+
+
+def test_buckets_may_lie_in_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNELINE_GCS_FOLDER", "/buckets/")
+    assert [artifact_path(uri) for uri in ("gs://a/b", "s3://a/b", "/a/b")] == ["/buckets/a/b", "/s3/a/b", "/a/b"]

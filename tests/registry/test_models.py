@@ -13,7 +13,7 @@ import pytest
 
 from tests.registry.made_up import CONTENT, registered, registration, write_checkpoint
 from tuneline.errors import InfrastructureError, ModelError, NotFoundError
-from tuneline.registry import files, models
+from tuneline.registry import files, models, resource_id
 from tuneline.registry.files import hashed_files
 from tuneline.registry.models import Registration, register
 
@@ -24,6 +24,12 @@ def test_a_registered_model_is_a_copy_of_the_checkpoint_with_its_hashes(tmp_path
     assert version.files["config.json"].bytes == len(CONTENT["config.json"])
     assert json.loads((version.artifact_folder / "COMMIT.json").read_text())["files"].keys() == CONTENT.keys()
     version.verify()
+
+
+def test_an_id_has_19_digits_and_is_a_64_bit_number_which_google_s_clients_read_some_of_them_as() -> None:
+    ids = [resource_id("a", str(number)) for number in range(1000)]
+    assert {len(identifier) for identifier in ids} == {19}
+    assert max(map(int, ids)) < 2**63
 
 
 def test_no_file_is_shared_with_the_run_so_that_damage_there_stays_there(tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """The step from files to files; no server is started by it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.registry.made_up import registered
 from tests.steps.test_upload_model import resolved
+from tests.vertex.bench import L4, Deploying
+from tests.vertex.fake_cloud import cloud_of
 from tuneline.errors import ModelError, NotFoundError, ParameterError
 from tuneline.registry import endpoints, models
 from tuneline.registry.endpoints import Deployment
+from tuneline.steps import deploying
 from tuneline.steps.deploy_model import main
 
 
@@ -60,7 +65,8 @@ def test_the_record_says_what_the_engine_shall_start(task: Task) -> None:
 def test_the_labels_of_the_run_are_the_endpoints(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", json.dumps({"team": "a"}))
     task.run()
-    assert Deployment.from_mapping(task.record()).labels == {"team": "a"}
+    labels = Deployment.from_mapping(task.record()).labels
+    assert (labels["team"], set(labels)) == ("a", {"team", "tuneline-run"})
 
 
 def test_a_second_attempt_writes_the_same_record(task: Task) -> None:
@@ -87,8 +93,41 @@ def test_a_damaged_model_is_not_deployed(task: Task) -> None:
         task.run()
 
 
-@pytest.mark.parametrize("backend", ["vertex", "kubernetes"])
-def test_other_back_ends_are_refused_by_name(task: Task, backend: str) -> None:
-    (task.folder / "resolved.json").write_text(resolved().to_json().replace('"backend": "local"', f'"backend": "{backend}"'))
-    with pytest.raises(ParameterError, match="deploying to Vertex is not built yet"):
+def test_on_vertex_the_registered_version_gets_an_endpoint(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = Deploying()
+    monkeypatch.setattr(deploying, "Cloud", lambda: cloud_of(world.api, world.objects, world.time.clock))
+    monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", '{"team": "code"}')
+    (task.folder / "resolved.json").write_text(replace(resolved("vertex"), upload_region="us-central1", serving=L4).to_json())
+    given = {"model": world.uri.replace("gs://", "/gcs/"), "model_resource_name": world.model, "undeploy_after_hours": "2.0"}
+    name = task.run(**given)
+    endpoint = world.api.endpoints[name]
+    assert [deployed["dedicatedResources"]["machineSpec"]["machineType"] for deployed in endpoint["deployedModels"]] == ["g2-standard-12"]
+    assert {key: value for key, value in endpoint["labels"].items() if "undeploy" not in key} == {"team": "code", "tuneline-run": "job-1"}
+    assert (task.record()["name"], task.record()["model"]) == (name, world.model)
+    assert task.run(**given) == name
+    assert len(world.api.asked(":deployModel")) == 1
+
+
+def test_in_a_cluster_kserve_serves_the_model_from_where_it_is(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[tuple[dict[str, Any], float]] = []
+
+    class Recorded:
+        def serve(self, manifest: dict[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
+            served.append((manifest, timeout_seconds))
+            return {"status": {"url": "http://m.example.com"}}
+
+    monkeypatch.setattr(deploying, "Cluster", Recorded)
+    monkeypatch.setattr(deploying, "own_namespace", lambda: "team-a")
+    (task.folder / "resolved.json").write_text(replace(resolved("kubernetes"), serving=L4).to_json())
+    name = task.run(model_resource_name="gs://b/run/checkpoint-20", max_replica_count="2")
+    [(manifest, timeout_seconds)] = served
+    assert name == f"namespaces/team-a/inferenceservices/{manifest['metadata']['name']}"
+    assert (manifest["spec"]["predictor"]["model"]["storageUri"], manifest["spec"]["predictor"]["maxReplicas"]) == ("gs://b/run/checkpoint-20", 2)
+    assert timeout_seconds == 1860
+    assert task.record()["url"] == "http://m.example.com"
+
+
+def test_without_a_machine_nothing_is_deployed_outside(task: Task) -> None:
+    (task.folder / "resolved.json").write_text(resolved("vertex").to_json())
+    with pytest.raises(ParameterError, match="chose no machine"):
         task.run()

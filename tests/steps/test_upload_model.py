@@ -1,15 +1,19 @@
 """The step from files to files; the registry is a folder of the test."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.registry.made_up import CONTENT, write_checkpoint
-from tuneline.errors import ModelError, ParameterError
+from tests.registry.made_up import CONTENT, registration, write_checkpoint
+from tests.vertex.bench import HISTORY, IMAGE, TENSORBOARD, World
+from tests.vertex.fake_cloud import cloud_of
+from tuneline.errors import ModelError
 from tuneline.evaluation.results import Evaluation, Measured
 from tuneline.registry import models
 from tuneline.resolution import Backend, Limits, Resolved, ResolvedModel
+from tuneline.steps import registering
 from tuneline.steps.upload_model import main
 
 
@@ -39,7 +43,8 @@ class Pipeline:
         outputs = {"output-uploaded": "uploaded", "output-model-resource-name": "name", "executor-output": "executor.json"}
         flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", "dataset-fingerprint": "f", "serving-image": "i"}
         flags |= {k.replace("_", "-"): v for k, v in parameters.items()}
-        flags |= {name: str(self.folder / file) for name, file in files.items()} | {name: str(self.folder / attempt / file) for name, file in outputs.items()}
+        places = {name: str(self.folder / file) for name, file in files.items()} | {name: str(self.folder / attempt / file) for name, file in outputs.items()}
+        flags = places | flags
         main([word for name, value in flags.items() for word in (f"--{name}", value)])
         return (self.folder / attempt / "name").read_text()
 
@@ -66,7 +71,7 @@ def test_the_selected_checkpoint_is_registered_with_its_metrics_in_the_upload_re
 
 def test_the_labels_of_the_run_are_the_models_but_never_in_the_place_of_its_own(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", json.dumps({"team": "a", "tune-type": "mine", "tuneline-run": "other"}))
-    expected = {"team": "a", "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1"}
+    expected = {"team": "a", "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1", "tuneline-data": "f"}
     assert models.get(pipeline.run()).labels == expected
 
 
@@ -90,11 +95,37 @@ def test_with_upload_off_the_name_is_empty_and_nothing_is_registered(pipeline: P
     assert models.list_versions() == []
 
 
-@pytest.mark.parametrize("backend", ["vertex", "kubernetes"])
-def test_other_back_ends_are_refused_by_name(pipeline: Pipeline, backend: Backend) -> None:
-    (pipeline.folder / "resolved.json").write_text(resolved(backend).to_json())
-    with pytest.raises(ParameterError, match="uploading to Vertex is not built yet"):
-        pipeline.run()
+def test_on_vertex_the_checkpoint_in_the_bucket_is_registered(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    monkeypatch.setattr(registering, "Cloud", lambda: cloud_of(world.api, world.objects, world.time.clock))
+    monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", '{"team": "code"}')
+    choices = replace(resolved("vertex"), upload_region="us-central1", pipeline_region="us-central1")
+    (pipeline.folder / "resolved.json").write_text(choices.to_json())
+    (pipeline.folder / "history.json").write_text(HISTORY)
+    given = {"model": world.uri.replace("gs://", "/gcs/"), "serving_image": IMAGE, "tensorboard_resource_id": TENSORBOARD, "dataset_fingerprint": "c" * 64}
+    name = pipeline.run(**given)
+    assert name.startswith("projects/acme/locations/us-central1/models/tuneline-")
+    assert name.endswith("@1")
+    record = pipeline.output("uploaded")
+    assert record.keys() == models.register(pipeline.folder / "checkpoint-20", registration()).to_json().keys()
+    assert (record["artifactUri"], record["metrics"]) == (world.uri, {"loss": 1.5, "token_accuracy": 0.5, "num_predictions": 30})
+    assert record["labels"] == {
+        "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1", "tuneline-data": "c" * 40, "team": "code",
+    }  # fmt: skip
+    assert ("/train_total_loss", 1) in world.api.points
+    assert pipeline.run("2", **given) == name
+    assert len(world.api.asked("models:upload")) == 1
+
+
+def test_in_a_cluster_the_models_address_is_its_name(pipeline: Pipeline) -> None:
+    (pipeline.folder / "resolved.json").write_text(resolved("kubernetes").to_json())
+    name = pipeline.run()
+    assert name == str(pipeline.folder / "checkpoint-20")  # a pod has it at /gcs/... or /minio/..., whose URI it then is
+    record = pipeline.output("uploaded")
+    assert (record["name"], record["artifactUri"], record["versionId"], record["step"]) == (name, name, "", 20)
+    (pipeline.folder / "checkpoint-20/config.json").write_text("damaged")
+    with pytest.raises(ModelError, match=r"config\.json"):
+        pipeline.run("2")
 
 
 def test_a_damaged_checkpoint_is_not_registered(pipeline: Pipeline) -> None:

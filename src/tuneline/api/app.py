@@ -83,7 +83,7 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def not_understood(request: Request, error: RequestValidationError) -> Response:
-        fault = refusal(_body_of(request.scope.get("route")), error.errors())
+        fault = refusal(_body_of(request.scope.get("route")), error.errors(), error.body if isinstance(error.body, str) else "")
         return JSONResponse(fault.to_json(), status_code=fault.http_status)
 
     @app.exception_handler(HTTPException)

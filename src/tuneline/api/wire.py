@@ -17,6 +17,8 @@ from tuneline.errors import did_you_mean
 from tuneline.templates import Json
 
 M = TypeVar("M", bound="Message")
+SURROUNDINGS = 40
+"""Characters of a body that are shown on each side of an error."""
 
 
 class Message(BaseModel):
@@ -67,12 +69,12 @@ def parse(kind: type[M], body: object) -> M:
         raise refusal(kind, error.errors()) from None
 
 
-def refusal(kind: type[BaseModel] | None, errors: Sequence[Any]) -> Fault:
-    """What pydantic found, in our words: where, what was expected, and the name that was perhaps meant."""
-    return invalid(*dict.fromkeys(_problem(kind, error) for error in errors))
+def refusal(kind: type[BaseModel] | None, errors: Sequence[Any], text: str = "") -> Fault:
+    """What pydantic found, in our words: where, what was expected, and the name that was perhaps meant. `text` is the body, if it was no JSON."""
+    return invalid(*dict.fromkeys(_problem(kind, error, text) for error in errors))
 
 
-def _problem(kind: type[BaseModel] | None, error: Mapping[str, Any]) -> str:
+def _problem(kind: type[BaseModel] | None, error: Mapping[str, Any], text: str) -> str:
     place = [part for part in error["loc"] if part not in ("body", "query", "path")]
     where = ".".join(str(part) for part in place) or "body"
     match error["type"]:
@@ -83,9 +85,17 @@ def _problem(kind: type[BaseModel] | None, error: Mapping[str, Any]) -> str:
         case "value_error":
             return f"{where}: {error['ctx']['error']}"
         case "json_invalid":
-            return f"body: not JSON ({error['ctx']['error']})."
+            return f"body: not JSON ({_with_place(error['ctx']['error'], text, int(place[0]))})."
         case _:
             return f"{where}: {error['msg'][0].lower()}{error['msg'][1:]}."
+
+
+def _with_place(problem: str, text: str, position: int) -> str:
+    """A problem with its place in a text. `curl -d @file` takes the line ends away, so that a column alone would help nobody."""
+    line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    before, after = text[max(0, position - SURROUNDINGS) : position].strip(), text[position : position + SURROUNDINGS].strip()
+    start, end = (repr(side) if side else edge for side, edge in ((before, "the start"), (after, "the end")))
+    return f"line {line}, column {column}: {problem}, between {start} and {end}"
 
 
 def _known(kind: type[BaseModel] | None, place: Sequence[object]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Tables of models, machines and regions: TOML rows with a source and a date, and what they mean together."""
+"""Tables of models, machines, regions and prices: TOML rows with a source and a date, and what they mean together."""
 
 import functools
 from collections.abc import Mapping
@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from tuneline.catalog.loading import Entry, build, find_duplicates, lay_over, read_entries
-from tuneline.catalog.rows import CONTEXT_LENGTHS, AliasRow, BatchSizeRow, LimitsRow, MachineRow, MachineTypeRow, ModelRow, RegionRow, Row
+from tuneline.catalog.rows import CONTEXT_LENGTHS, AliasRow, BatchSizeRow, LimitsRow, MachineRow, MachineTypeRow, ModelRow, PriceRow, RegionRow, Row, ServingRow
 from tuneline.errors import CatalogError, did_you_mean
 
-FILES = ("models.toml", "machines.toml", "regions.toml")
+FILES = ("models.toml", "machines.toml", "regions.toml", "serving.toml", "prices.toml")
 ACCELERATORS = {"vertex": ("GPU", "TPU"), "local": ("CPU", "GPU", "TPU"), "kubernetes": ("CPU", "GPU", "TPU")}
 """What a job may be tuned with, by back end."""
 R = TypeVar("R", bound=Row)
@@ -27,6 +27,8 @@ class Catalog:
     batch_sizes: Mapping[str, BatchSizeRow]
     machines: Mapping[str, MachineRow]
     machine_types: Mapping[str, MachineTypeRow]
+    serving: Mapping[str, ServingRow]
+    prices: Mapping[str, PriceRow]
 
     def references(self) -> list[str]:
         """Every reference that `large_model_reference` may have."""
@@ -57,6 +59,13 @@ class Catalog:
         """The row for a tuning region and context length, if there is one."""
         return next((row for row in self.batch_sizes.values() if (row.region, row.context) == (region, context)), None)
 
+    def usd_per_hour(self, machine_type: str, region: str) -> float | None:
+        """What Compute Engine charges for a machine on demand, if that is known."""
+        for row in self.prices.values():
+            if machine_type in row.machine_types and region in row.regions:
+                return row.usd_per_hour * (self.machine_types[machine_type].accelerator_count if row.per == "accelerator" else 1)
+        return None
+
 
 @functools.lru_cache(maxsize=8)  # a service asks for the same one with every request
 def load_catalog(overlay_text: str | None = None, overlay_name: str = "overlay") -> Catalog:
@@ -75,6 +84,7 @@ def assemble(files: Mapping[str, str], overlay_text: str | None = None, overlay_
     catalog = Catalog(
         models=_named(built, ModelRow), aliases=_named(built, AliasRow), limits=_named(built, LimitsRow), regions=_named(built, RegionRow),
         batch_sizes=_named(built, BatchSizeRow), machines=_named(built, MachineRow), machine_types=_named(built, MachineTypeRow),
+        serving=_named(built, ServingRow), prices=_named(built, PriceRow),
     )  # fmt: skip
     if not problems:
         problems += [problem for entry, row in built if row for problem in _dangling(catalog, entry, row)] or _gaps(
@@ -98,6 +108,11 @@ def _dangling(catalog: Catalog, entry: Entry, row: Row) -> list[str]:
         names.append(("model", row.model, catalog.references()))
     if isinstance(row, BatchSizeRow | MachineRow):
         names.append(("region", row.region, list(catalog.regions)))
+    if isinstance(row, ServingRow):
+        names += [("model", row.model, catalog.references()), ("machine_type", row.machine_type, list(catalog.machine_types))]
+    if isinstance(row, PriceRow):
+        names += [("machine_types", name, list(catalog.machine_types)) for name in row.machine_types]
+        names += [("regions", name, list(catalog.regions)) for name in row.regions]
     problems = [f"{entry.place}: {key} names {value!r}, which no row has.{did_you_mean(value, known)}" for key, value, known in names if value not in known]
     if isinstance(row, AliasRow) and not problems and _goes_round(catalog, row):
         problems.append(f"{entry.place}: model names {row.model!r}, which leads back to this row. Name a [[model]].")

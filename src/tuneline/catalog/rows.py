@@ -118,6 +118,27 @@ class MachineRow(Row):
     """Whether a customer-managed encryption key of that region may be used."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ServingRow(Row):
+    """What serves a tuned model, and how that is known: from a published notebook that deploys the model so, or by arithmetic alone."""
+
+    model: Text
+    machine_type: Text
+    evidence: Literal["notebook", "calculated"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriceRow(Row):
+    """What machine types cost an hour in some regions, on demand."""
+
+    id: Text
+    machine_types: tuple[str, ...]
+    regions: tuple[str, ...]
+    usd_per_hour: float
+    per: Literal["machine", "accelerator"]
+    """Whether the price is for the machine as a whole or for each of its accelerators, their share of the machine included."""
+
+
 TABLES: Mapping[str, tuple[type[Row], str]] = {
     "limits": (LimitsRow, "id"),
     "model": (ModelRow, "reference"),
@@ -126,5 +147,7 @@ TABLES: Mapping[str, tuple[type[Row], str]] = {
     "batch_size": (BatchSizeRow, "id"),
     "machine": (MachineRow, "id"),
     "machine_type": (MachineTypeRow, "name"),
+    "serving": (ServingRow, "model"),
+    "price": (PriceRow, "id"),
 }
 """Table name -> the class of its rows and the key that names one."""

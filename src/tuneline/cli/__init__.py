@@ -21,6 +21,7 @@ COMMANDS = {
     "dataset": "make a data set from a code base",
     "models": "list tuned models",
     "endpoints": "list or undeploy endpoints",
+    "costs": "show what stands on Vertex AI and costs by the hour",
     "predict": "ask a deployed model",
     "serve": "answer Vertex AI's tuning requests on this machine",
 }

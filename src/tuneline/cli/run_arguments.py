@@ -47,7 +47,7 @@ def complete(parameters: Mapping[str, str], template: Template, *, moment: datet
 
 def _absolute(name: str, value: str) -> str:
     """A path that tasks understand, too: they run in folders of their own."""
-    is_path = name.endswith(("_uri", "_dir")) and value and "://" not in value and not value.startswith("embedded:")
+    is_path = name.endswith(("_uri", "_dir")) and not name.endswith("_image_uri") and value and "://" not in value and not value.startswith("embedded:")
     if not is_path or (name in _MAY_BE_A_HUB_NAME and not Path(value).expanduser().exists()):
         return value
     return str(Path(value).expanduser().absolute())

@@ -1,14 +1,18 @@
 """Where an artifact lies on this machine, and a digest of its content."""
 
 import hashlib
+import os
 from pathlib import Path
+
+from tuneline.storage import GCS_FOLDER
 
 _MOUNTS = {"gs://": "/gcs/", "s3://": "/s3/", "minio://": "/minio/", "file://": ""}
 
 
 def artifact_path(uri: str) -> str:
-    """The path of a URI, as KFP mounts it: `gs://b/x` is `/gcs/b/x`; a path stands for itself."""
-    for scheme, mount in _MOUNTS.items():
+    """The path of a URI, as KFP mounts it: `gs://b/x` is `/gcs/b/x`, or lies in the folder of buckets; a path stands for itself."""
+    buckets = os.environ.get(GCS_FOLDER, "").rstrip("/")
+    for scheme, mount in {**_MOUNTS, **({"gs://": f"{buckets}/"} if buckets else {})}.items():
         if uri.startswith(scheme):
             return mount + uri.removeprefix(scheme)
     return uri

@@ -11,6 +11,6 @@ def home() -> Path:
 
 
 def resource_id(*names: str) -> str:
-    """The 19 digits that always stand for these names, as Vertex ids are digits."""
+    """The 19 digits that always stand for these names. As a number they are below 2^63: clients keep some of Vertex's ids as int64."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
-    return str(10**18 + int.from_bytes(digest[:16]) % (9 * 10**18))
+    return str(10**18 + int.from_bytes(digest[:16]) % (8 * 10**18))

@@ -75,16 +75,26 @@ def read_json(path: Path) -> dict[str, Any] | None:
 def committed_files(checkpoint: Path) -> dict[str, FileHash]:
     """The files that a checkpoint's commit marker vouches for."""
     try:
-        commit = json.loads((checkpoint / COMMIT).read_text(encoding="utf-8"))
-        files = {name: FileHash(sha256=file["sha256"], bytes=file["bytes"]) for name, file in commit["files"].items()}
+        return files_in((checkpoint / COMMIT).read_bytes(), str(checkpoint / COMMIT))
     except FileNotFoundError:
-        raise ModelError(f"{checkpoint}: no {COMMIT}; expected a finished checkpoint.", next_action="Tune again, or choose another checkpoint.") from None
+        raise no_commit(str(checkpoint)) from None
+
+
+def files_in(commit: bytes, place: str) -> dict[str, FileHash]:
+    """The files that the content of a commit marker names."""
+    try:
+        files = {str(name): FileHash(sha256=file["sha256"], bytes=file["bytes"]) for name, file in json.loads(commit)["files"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"{checkpoint / COMMIT}: cannot be read as a commit marker ({type(error).__name__}).") from error
+        raise ModelError(f"{place}: cannot be read as a commit marker ({type(error).__name__}).") from error
     outside = [name for name in files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
     if outside or not files:
-        raise ModelError(f"{checkpoint / COMMIT}: names {outside or 'no files'}; expected files below the checkpoint's folder.")
+        raise ModelError(f"{place}: names {outside or 'no files'}; expected files below the checkpoint's folder.")
     return files
+
+
+def no_commit(checkpoint: str) -> ModelError:
+    """What is wrong with a checkpoint that was never finished."""
+    return ModelError(f"{checkpoint}: no {COMMIT}; expected a finished checkpoint.", next_action="Tune again, or choose another checkpoint.")
 
 
 def hashed_files(folder: Path, patterns: Sequence[str]) -> dict[str, FileHash]:

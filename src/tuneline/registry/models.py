@@ -5,7 +5,7 @@ checkpoint of the same pipeline job makes one version, however often and from ho
 project and region make versions of one model. An upload has a model id of its own, and makes a version each time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +18,8 @@ from tuneline.registry.files import COMMIT, FileHash, committed_files, copy_veri
 BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
 TUNE_TYPE_LABEL = "tune-type"
 RUN_LABEL = "tuneline-run"
+DATA_LABEL = "tuneline-data"
+"""The first 40 digits of the data's fingerprint."""
 RECORD = "record.json"
 INCOMING = ".incoming"
 OUTGOING = ".outgoing"
@@ -41,6 +43,8 @@ class Registration:
     step: int = 0
     """Training step of the checkpoint."""
     metrics: Mapping[str, float] = field(default_factory=dict)
+    data_fingerprint: str = ""
+    """Of the data and parameters that it was tuned from."""
     model_id: str = ""
     """Of an upload. A tuned model's follows from its names."""
     resource: Mapping[str, Any] = field(default_factory=dict)
@@ -51,6 +55,25 @@ class Registration:
         """Name of the model's folder; unlike a model id, it is one for all projects and regions."""
         names = ("models", self.model_id) if self.model_id else (self.display_name,)
         return resource_id(self.project, self.location, *names)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Labels by which the Google SDKs find tuned models, the run's own, and those that were given."""
+        reference, run = self.base_model, self.pipeline_job_name
+        tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
+        data = self.data_fingerprint
+        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data[:40]} if data else {})}
+        return {**self.resource.get("labels", {}), **tuned, **own}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What came of registering a model, wherever that was."""
+
+    resource_name: str
+    """With the version, where there are versions."""
+    record: Mapping[str, object]
+    """As `record_of` writes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,10 +101,8 @@ class ModelVersion:
 
     @property
     def labels(self) -> dict[str, str]:
-        """Labels by which the Google SDKs find tuned models, the run's own, and those that came with an upload."""
-        reference, run = self.registration.base_model, self.registration.pipeline_job_name
-        tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
-        return {**self.registration.resource.get("labels", {}), **tuned, **({RUN_LABEL: label(run)} if run else {})}
+        """The registration's."""
+        return self.registration.labels
 
     @property
     def artifact_folder(self) -> Path:
@@ -100,22 +121,33 @@ class ModelVersion:
         verify(self.artifact_folder, self.files)
 
     def to_json(self) -> dict[str, object]:
-        """The record as people and programs see it, spelled as Vertex spells a model."""
-        return {
-            "name": self.name,
-            "versionId": str(self.version),
-            "versionAliases": ["default"] if self.is_default else [],
-            "displayName": self.registration.display_name,
-            "createTime": self.create_time,
-            "labels": self.labels,
-            "artifactUri": str(self.artifact_folder),
-            "baseModel": self.registration.base_model,
-            "standsIn": self.registration.stands_in,
-            "pipelineJob": self.registration.pipeline_job_name,
-            "step": self.registration.step,
-            "metrics": dict(self.registration.metrics),
-            "files": {name: asdict(file) for name, file in self.files.items()},
-        }
+        """The record as people and programs see it."""
+        aliases = ["default"] if self.is_default else []
+        return record_of(
+            self.registration, name=self.name, version_id=str(self.version), aliases=aliases, create_time=self.create_time,
+            artifact_uri=str(self.artifact_folder), files=self.files,
+        )  # fmt: skip
+
+
+def record_of(
+    registration: Registration, *, name: str, version_id: str, aliases: Sequence[str], create_time: str, artifact_uri: str, files: Mapping[str, FileHash]
+) -> dict[str, object]:  # fmt: skip
+    """The record of a registered model, spelled as Vertex spells a model."""
+    return {
+        "name": name,
+        "versionId": version_id,
+        "versionAliases": list(aliases),
+        "displayName": registration.display_name,
+        "createTime": create_time,
+        "labels": registration.labels,
+        "artifactUri": artifact_uri,
+        "baseModel": registration.base_model,
+        "standsIn": registration.stands_in,
+        "pipelineJob": registration.pipeline_job_name,
+        "step": registration.step,
+        "metrics": dict(registration.metrics),
+        "files": {name: asdict(file) for name, file in files.items()},
+    }
 
 
 def label(text: str) -> str:
@@ -142,6 +174,15 @@ def register(checkpoint: Path, registration: Registration, files: Mapping[str, F
     except OSError as error:
         advice = "Make room on the disk, or set TUNELINE_HOME to a folder that can be written."
         raise InfrastructureError(f"{error.filename or model}: {error.strerror}; the model is not registered.", next_action=advice) from error
+
+
+def keep_in_place(checkpoint: Path, uri: str, registration: Registration) -> Registered:
+    """Where there is no registry, the checked checkpoint stays where it is, and its address is its name."""
+    files = committed_files(checkpoint)
+    verify(checkpoint, files)
+    moment = datetime.now(UTC).isoformat(timespec="microseconds")
+    record = record_of(registration, name=uri, version_id="", aliases=[], create_time=moment, artifact_uri=uri, files=files)
+    return Registered(resource_name=uri, record=record)
 
 
 def remove(version: ModelVersion) -> None:

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import NoReturn
 
 from tuneline.errors import Interrupted, TunelineError
+from tuneline.storage import GCS_FOLDER
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RUN_LABELS = "VERTEX_AI_PIPELINES_RUN_LABELS"
@@ -32,9 +33,10 @@ class OutputArtifact:
 
 
 def artifact_uri(path: Path) -> str:
-    """The URI behind a path that KFP mounted: `/gcs/b/x` is `gs://b/x`; any other path stands for itself."""
-    text = str(path)
-    for mount, scheme in (("/gcs/", "gs://"), ("/s3/", "s3://"), ("/minio/", "minio://")):
+    """The URI behind a path that KFP mounted: `/gcs/b/x` is `gs://b/x`; any other path stands for itself. A folder of buckets counts as mounted."""
+    text, buckets = str(path), os.environ.get(GCS_FOLDER, "").rstrip("/")
+    mounts = [("/gcs/", "gs://"), ("/s3/", "s3://"), ("/minio/", "minio://"), *([(f"{buckets}/", "gs://")] if buckets else [])]
+    for mount, scheme in mounts:
         if text.startswith(mount):
             return scheme + text.removeprefix(mount)
     return text

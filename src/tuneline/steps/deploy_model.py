@@ -1,21 +1,20 @@
-"""Write the record from which the engine starts the tuned model's endpoint; an empty one when deploy_model is false.
+"""Deploy the tuned model. Writes an empty name when deploy_model is false.
 
-The server itself is no child of this task: it would end with it.
+On this machine that is the record from which the engine starts a server: as a child of this task it would end with it.
 """
 
 import json
-import logging
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tuneline.errors import ParameterError
 from tuneline.interface import parse
 from tuneline.parameters import DeployModel
-from tuneline.registry import models
-from tuneline.registry.endpoints import deployment_of
+from tuneline.registry.models import RUN_LABEL, label
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labels_of_run, run_step, write_outputs
+from tuneline.steps.deploying import deploy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +22,10 @@ class Files:
     """Inputs and outputs."""
 
     pipeline_job_name: str
-    """The registered model already knows it."""
     model_resource_name: str
     resolved: Path
     model: Path
-    """Only its registered copy is served: a run's folder may be deleted."""
+    """On this machine only its registered copy is served: a run's folder may be deleted."""
     output_endpoint: Path
     output_endpoint_resource_name: Path
     executor_output: Path
@@ -38,17 +36,13 @@ FLAGS = (DeployModel, Files)
 
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, DeployModel, Files)
-    record, name = {}, ""
+    record: Mapping[str, object] = {}
+    name = ""
     if parameters.deploy_model:
-        if Resolved.read(files.resolved).backend != "local":
-            raise ParameterError("deploy_model: deploying to Vertex is not built yet.", next_action="Set deploy_model to false.")
         if not files.model_resource_name:
             raise ParameterError("deploy_model: only a registered model can be deployed.", next_action="Set upload_model to true, or deploy_model to false.")
-        version = models.get(files.model_resource_name)
-        version.verify()
-        deployment = deployment_of(version, labels=labels_of_run())
-        logging.info("to be deployed endpoint=%s model=%s", deployment.endpoint_resource_name, version.resource_name)
-        record, name = asdict(deployment), deployment.endpoint_resource_name
+        labels = {**labels_of_run(), RUN_LABEL: label(files.pipeline_job_name)}
+        record, name = deploy(files.model, files.model_resource_name, parameters, Resolved.read(files.resolved), labels)
     files.output_endpoint.parent.mkdir(parents=True, exist_ok=True)
     files.output_endpoint.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     endpoint = OutputArtifact(uri=artifact_uri(files.output_endpoint), metadata={"resourceName": name} if name else {})

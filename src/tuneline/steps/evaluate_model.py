@@ -14,6 +14,7 @@ from tuneline.parameters import EvaluateModel
 from tuneline.progress import ProgressFile
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+from tuneline.steps.launching import launched
 from tuneline.storage import Storage, join
 
 
@@ -56,4 +57,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_step("evaluate-model", main)
+    run_step("evaluate-model", launched(main, "evaluate-model", *FLAGS, several=False))

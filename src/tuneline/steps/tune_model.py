@@ -13,6 +13,7 @@ from tuneline.parameters import TuneModel
 from tuneline.progress import ProgressFile
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+from tuneline.steps.launching import launched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,4 +56,4 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    run_step("tune-model", main)
+    run_step("tune-model", launched(main, "tune-model", *FLAGS, several=True))

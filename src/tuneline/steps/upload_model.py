@@ -1,19 +1,18 @@
 """Register the tuned model, once for each pipeline job. Writes an empty name when upload_model is false."""
 
 import json
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneline.errors import ParameterError
 from tuneline.evaluation.results import Evaluation
 from tuneline.interface import parse
 from tuneline.parameters import UploadModel
 from tuneline.registry.files import write_json
-from tuneline.registry.models import Registration, register
+from tuneline.registry.models import Registered, Registration
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
+from tuneline.steps.registering import register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +37,18 @@ FLAGS = (UploadModel, Files)
 
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, *FLAGS)
-    resolved, name, record = Resolved.read(files.resolved), "", dict[str, object]()
+    registered, resolved = Registered(resource_name="", record={}), Resolved.read(files.resolved)
     if parameters.upload_model:
-        if resolved.backend != "local":
-            raise ParameterError("upload_model: uploading to Vertex is not built yet.", next_action="Set upload_model to false; the checkpoint is kept.")
         step, base = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"], resolved.base_model
         metrics = Evaluation.read(files.evaluation).metrics_of(step)
         registration = Registration(
             project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
-            pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, resource=labelled_by_run(),
+            pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, data_fingerprint=files.dataset_fingerprint,
+            resource=labelled_by_run(),
         )  # fmt: skip
-        version = register(files.model, registration)
-        record, name = version.to_json(), version.resource_name
-        logging.info("registered model=%s folder=%s", name, version.folder)
-    write_json(files.output_uploaded, record)
+        registered = register(files.model, registration, parameters, resolved, serving_image=files.serving_image, history=files.history)
+    write_json(files.output_uploaded, registered.record)
+    name = registered.resource_name
     uploaded = OutputArtifact(uri=artifact_uri(files.output_uploaded), metadata={"resourceName": name} if name else {})
     write_outputs(files.executor_output, artifacts={"uploaded": uploaded}, parameters={files.output_model_resource_name: name})
 

@@ -2,12 +2,14 @@
 
 import contextlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tuneline.errors import InfrastructureError, NotFoundError, UserError
+from tuneline.vertex.rest import LOG_IN
 
 if TYPE_CHECKING:
     from google.cloud import storage
@@ -20,12 +22,24 @@ def open_client() -> "storage.Client":
     """Google's client, or one for `STORAGE_EMULATOR_HOST`, where nobody's Google credentials go."""
     try:
         from google.auth.credentials import AnonymousCredentials
+        from google.auth.exceptions import DefaultCredentialsError
         from google.cloud import storage
     except ModuleNotFoundError:
         raise UserError("gs:// URIs need the package google-cloud-storage, which is not installed.", next_action="pip install 'tuneline[vertex]'") from None
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         return storage.Client(project="local", credentials=AnonymousCredentials())
-    return storage.Client()
+    try:
+        return storage.Client(project=None)  # whoever is asked for a project's buckets names the project
+    except DefaultCredentialsError as error:
+        raise UserError(f"There are no Google credentials on this machine: {error}", next_action=LOG_IN) from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredObject:
+    """What a listing tells about an object."""
+
+    num_bytes: int
+    crc32c: str
 
 
 @dataclass(kw_only=True)
@@ -36,22 +50,19 @@ class Objects:
 
     def read(self, uri: str) -> tuple[bytes, int] | None:
         """Content and generation, or nothing when there is no such object."""
-        from google.cloud.exceptions import GoogleCloudError, NotFound, PreconditionFailed
+        from google.cloud.exceptions import NotFound, PreconditionFailed
 
-        blob = self._blob(uri)
         while True:
-            try:
-                blob.reload()
+            blob = self._blob(uri)
+            with _explained(uri):
+                try:
+                    blob.reload()
+                except NotFound:
+                    return None
                 generation = int(blob.generation or ABSENT)
-                content: bytes = blob.download_as_bytes(if_generation_match=generation)
-            except NotFound:
-                return None
-            except PreconditionFailed:  # replaced since the look at its generation
-                continue
-            except (GoogleCloudError, OSError) as error:
-                raise _failed(uri, error) from error
-            else:
-                return content, generation
+                with contextlib.suppress(NotFound, PreconditionFailed):  # replaced since the look at its generation, so look again
+                    content: bytes = blob.download_as_bytes(if_generation_match=generation)
+                    return content, generation
 
     def write(self, uri: str, content: bytes, *, generation: int) -> int | None:
         """Replace exactly this generation (ABSENT: make the object). The new generation, or nothing when another writer was first.
@@ -59,35 +70,92 @@ class Objects:
         The content must be the writer's own, different from any other writer's: when an answer is lost the library asks again, is told that the
         condition does not hold, and only the content tells whether that was our own write.
         """
-        from google.cloud.exceptions import GoogleCloudError, PreconditionFailed
+        from google.cloud.exceptions import PreconditionFailed
 
         blob = self._blob(uri)
-        try:
-            blob.upload_from_string(content, content_type="application/json", if_generation_match=generation)
-        except PreconditionFailed:
-            found = self.read(uri)
-            return found[1] if found and found[0] == content else None
-        except (GoogleCloudError, OSError) as error:
-            raise _failed(uri, error) from error
-        return int(blob.generation or ABSENT)
+        with _explained(uri):
+            try:
+                blob.upload_from_string(content, content_type="application/json", if_generation_match=generation)
+            except PreconditionFailed:
+                found = self.read(uri)
+                return found[1] if found and found[0] == content else None
+            return int(blob.generation or ABSENT)
+
+    def list(self, folder: str) -> dict[str, StoredObject]:
+        """The objects below a folder, by their names relative to it. Placeholders that stand for folders are left out."""
+        bucket, prefix = parts_of(f"{folder.rstrip('/')}/")
+        with _explained(folder):
+            blobs = [*self.client.list_blobs(bucket, prefix=prefix)]
+        found = {str(blob.name).removeprefix(prefix): StoredObject(num_bytes=int(blob.size), crc32c=str(blob.crc32c)) for blob in blobs}
+        return {name: stored for name, stored in found.items() if name and not name.endswith("/")}
+
+    def copy(self, source: str, target: str, *, key: str = "") -> None:
+        """Copy an object within Cloud Storage, in as many calls as its size takes, encrypted with `key`, if there is one.
+
+        Raises InfrastructureError when the copy has another checksum.
+        """
+        from google.cloud.exceptions import NotFound
+
+        original, blob = self._blob(source), self._blob(target, key)
+        with _explained(f"{source} -> {target}"):
+            try:
+                original.reload()
+                token = None
+                while True:
+                    token, _done, _size = blob.rewrite(original, token=token)
+                    if token is None:
+                        break
+            except NotFound:
+                raise NotFoundError(f"{source} -> {target}: there is no such object or bucket.", next_action="Check the spelling.") from None
+        if (blob.crc32c, blob.size) != (original.crc32c, original.size):
+            raise InfrastructureError(f"{target}: CRC32C {blob.crc32c}, {blob.size} bytes; {source} has {original.crc32c}, {original.size} bytes.")
 
     def bucket_location(self, bucket: str) -> str:
         """Where a bucket is: `europe-west4`, or a multi-region such as `us`; lower case."""
-        from google.cloud.exceptions import GoogleCloudError, NotFound
+        from google.cloud.exceptions import NotFound
 
-        try:
-            return str(self.client.get_bucket(bucket).location).lower()
-        except NotFound:
-            raise NotFoundError(f"gs://{bucket}: there is no such bucket.", next_action="Create it, or check the spelling.") from None
-        except (GoogleCloudError, OSError) as error:
-            raise _failed(f"gs://{bucket}", error) from error
+        with _explained(f"gs://{bucket}"):
+            try:
+                return str(self.client.get_bucket(bucket).location).lower()
+            except NotFound:
+                raise NotFoundError(f"gs://{bucket}: there is no such bucket.", next_action="Create it, or check the spelling.") from None
 
-    def _blob(self, uri: str) -> "storage.Blob":
-        parts = urlsplit(uri)
-        name = parts.path.removeprefix("/")
-        if parts.scheme != "gs" or not parts.netloc or not name:
-            raise UserError(f"{uri}: not an object; expected gs://BUCKET/NAME.")
-        return self.client.bucket(parts.netloc).blob(name)
+    def ensure_bucket(self, name: str, *, project: str, region: str, key: str = "") -> None:
+        """Make the project's bucket unless it is there: uniform access, and `key`, if there is one, for everything in it.
+
+        Names of buckets are everybody's. One that belongs to another project is refused, so that nobody can wait for our files under a name that is
+        easy to guess.
+        """
+        from google.cloud.exceptions import Conflict
+
+        with _explained(f"gs://{name}"):
+            if self._owns(project, name):
+                return
+            bucket = self.client.bucket(name)
+            bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+            if key:
+                bucket.default_kms_key_name = key
+            try:
+                self.client.create_bucket(bucket, project=project, location=region)
+            except Conflict:
+                if not self._owns(project, name):  # nor has another process of ours just made it
+                    problem = f"gs://{name}: the bucket belongs to another project than {project}."
+                    raise UserError(problem, next_action="Set model_output_root_dir to a folder in a bucket of your own.") from None
+
+    def _owns(self, project: str, name: str) -> bool:
+        return any(bucket.name == name for bucket in self.client.list_buckets(project=project, prefix=name))
+
+    def _blob(self, uri: str, key: str = "") -> "storage.Blob":
+        bucket, name = parts_of(uri)
+        return self.client.bucket(bucket).blob(name, kms_key_name=key or None)
+
+
+def parts_of(uri: str) -> tuple[str, str]:
+    """Bucket and name of an object. Names may hold anything, also `?` and `#`."""
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    if not uri.startswith("gs://") or not bucket or not name:
+        raise UserError(f"{uri}: not an object; expected gs://BUCKET/NAME.")
+    return bucket, name
 
 
 LOCATED = ("dataset_uri", "evaluation_data_uri", "general_data_uri", "base_model_uri", "model_output_root_dir")
@@ -105,9 +173,15 @@ def locations(objects: Objects, parameters: Mapping[str, str]) -> dict[str, tupl
     return found
 
 
-def _failed(uri: str, error: Exception) -> UserError | InfrastructureError:
-    from google.cloud.exceptions import Forbidden, Unauthorized
+@contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Turn what the client raises into errors that say what to do."""
+    from google.auth.exceptions import GoogleAuthError
+    from google.cloud.exceptions import Forbidden, GoogleCloudError, Unauthorized
 
-    if isinstance(error, Forbidden | Unauthorized):
-        return UserError(f"{uri}: access denied.", next_action="Give the account roles/storage.objectUser on the bucket.")
-    return InfrastructureError(f"{uri}: {type(error).__name__}: {error}")
+    try:
+        yield
+    except (Forbidden, Unauthorized) as error:
+        raise UserError(f"{uri}: access denied.", next_action="Give the account roles/storage.objectUser on the bucket.") from error
+    except (GoogleCloudError, GoogleAuthError, OSError) as error:
+        raise InfrastructureError(f"{uri}: {type(error).__name__}: {error}") from error

@@ -3,9 +3,10 @@
     absent or FREE -> INTENT -> CALLED -> DONE
 
 A claim is one object, and every change of it names the generation that it replaces, so only one process makes it. INTENT is written before the
-call, CALLED (with the name of the long-running operation) after its answer, DONE with the result, FREE after a refusal. Others wait. A claim that
-stops changing for `lease_seconds`, measured by the waiting process's own clock, is taken over: its holder has died. What a holder may have
-called without writing so down is looked for, for `settle_seconds`, because lists of the API lag behind, before the call is made again.
+call, CALLED (with the name of the long-running operation) after its answer, DONE with the result, FREE when it is certain that nothing was begun,
+or that what was begun has failed. Others wait. A claim that stops changing for `lease_seconds`, measured by the waiting process's own clock, is
+taken over: its holder has died. What a holder may have called without writing so down is looked for, for `settle_seconds`, because what a call
+makes may show late, before the call is made again.
 
 What cannot be seen from here: a process that sleeps longer than its lease between its last look at the claim and the call itself. The calls
 therefore carry names that the API itself accepts once only, wherever it offers that.
@@ -18,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal, Protocol
 
-from tuneline.errors import CapacityError, InfrastructureError, UserError
+from tuneline.errors import CapacityError, InfrastructureError, TunelineError, UserError
 from tuneline.vertex.backoff import Clock
 from tuneline.vertex.objects import ABSENT
 from tuneline.vertex.rest import OutcomeUnknown
@@ -57,10 +58,13 @@ class Action(Protocol):
         """The result, if the thing has been done already, or nothing."""
 
     def call(self) -> str:
-        """Start it; the operation's name. Raises OutcomeUnknown when the answer was lost."""
+        """Start it; the operation's name. Raises OutcomeUnknown when it may have been started, UserError or CapacityError when it was refused."""
 
-    def finish(self, operation: str, beat: Callable[[], None]) -> str:
-        """Wait for the operation, giving a sign of life at least every few seconds; the result."""
+    def finish(self, operation: str, beat: Callable[[], None]) -> str | TunelineError:
+        """Wait for the operation, giving a sign of life at least every few seconds; the result, or the error with which the operation has ended.
+
+        An error on the way to the operation is raised: it says nothing about what becomes of it.
+        """
 
 
 class LostClaim(InfrastructureError):
@@ -73,9 +77,10 @@ class Once:
 
     store: ClaimStore
     clock: Clock = field(default_factory=Clock)
-    lease_seconds: float = 120.0
-    """Longer than any single call may take, retries included."""
+    lease_seconds: float = 300.0
+    """Longer than any single call may take: six connections of ten seconds that never come about, a minute of waits, a minute for the answer."""
     settle_seconds: float = 60.0
+    """Longer than it takes until what a call has made shows."""
     poll_seconds: float = 2.0
     holder: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -83,14 +88,7 @@ class Once:
         """The result of the action, which is carried out once for all that use the claim at `uri`. After an error the claim is free for the next try."""
         seen, seen_since = ABSENT, self.clock.now()
         while True:
-            found = self.store.read(uri)
-            if found is None:
-                claim = Claim(holder=self.holder)
-                held = self.write(uri, claim, ABSENT)
-                if held is not None:
-                    return self._carry_out(_Held(self, uri, held, claim), action, is_first=True)
-                continue
-            claim, generation = Claim(**json.loads(found[0])), found[1]
+            claim, generation = self._read(uri)
             if claim.stage == "DONE":
                 return claim.result
             if generation != seen:
@@ -100,51 +98,66 @@ class Once:
                 taken = replace(claim, holder=self.holder, stage="INTENT" if is_free else claim.stage, beat=claim.beat + 1)
                 held = self.write(uri, taken, generation)
                 if held is not None:
-                    return self._carry_out(_Held(self, uri, held, taken), action, is_first=is_free)
-                continue
-            self.clock.sleep(self.poll_seconds)
+                    with contextlib.suppress(LostClaim):  # whoever has it now brings the result
+                        return self._carry_out(_Held(self, uri, held, taken, is_clean=is_free), action)
+            else:
+                self.clock.sleep(self.poll_seconds)
 
     def write(self, uri: str, claim: Claim, generation: int) -> int | None:
         """Replace this generation of the claim; nothing when another process was first."""
         return self.store.write(uri, json.dumps(asdict(claim)).encode(), generation=generation)
 
-    def _carry_out(self, held: "_Held", action: Action, *, is_first: bool) -> str:
+    def _read(self, uri: str) -> tuple[Claim, int]:
+        """The claim; a free one where there is none."""
+        found = self.store.read(uri)
+        if found is None:
+            return Claim(holder="", stage="FREE"), ABSENT
         try:
-            return self._carried_out(held, action, is_first=is_first)
-        except BaseException as error:
+            return Claim(**json.loads(found[0])), found[1]
+        except (ValueError, TypeError):
+            raise InfrastructureError(f"{uri}: is no claim.", next_action="Delete the object, if no task that uses it is running.") from None
+
+    def _carry_out(self, held: "_Held", action: Action) -> str:
+        try:
+            return self._carried_out(held, action)
+        except BaseException:
             with contextlib.suppress(Exception):  # the reason matters, not that the claim could not be freed, too
-                if isinstance(error, UserError | CapacityError):  # refused: nothing is under way
-                    held.change(holder="", stage="FREE", operation="")
-                else:
-                    held.change(holder="")
+                held.give_up()
             raise
 
-    def _carried_out(self, held: "_Held", action: Action, *, is_first: bool) -> str:
-        operation = held.claim.operation
-        if not operation:
-            result = action.look_up() or ("" if is_first else self._settle(held, action))
+    def _carried_out(self, held: "_Held", action: Action) -> str:
+        if not held.claim.operation:
+            result = action.look_up() if held.is_clean else self._settle(held, action)
+            result = result or self._call(held, action)
             if result:
                 return held.done(result)
-            operation = self._call(held, action)
-            if not operation:
-                return held.claim.result
-        return held.done(action.finish(operation, held.beat))
+        outcome = action.finish(held.claim.operation, held.beat)
+        if isinstance(outcome, TunelineError):
+            held.is_clean = True
+            raise outcome
+        return held.done(outcome)
 
     def _call(self, held: "_Held", action: Action) -> str:
-        """The operation's name; nothing when it turned out that the thing is done."""
+        """Call until there is an answer. The result, when it turns out that the thing is done; nothing when an operation is under way."""
         for number in range(1, MOST_CALLS + 1):
             held.beat()  # the last look at whether the claim is still ours
+            was_clean, held.is_clean = held.is_clean, False
             try:
                 operation = action.call()
+            except (UserError, CapacityError):
+                held.is_clean = was_clean
+                # Perhaps it was refused because an earlier call, without an answer, has succeeded.
+                if was_clean or not (result := self._settle(held, action)):
+                    raise
+                return result
             except OutcomeUnknown:
                 if result := self._settle(held, action):
-                    held.done(result)
-                    return ""
+                    return result
                 if number == MOST_CALLS:
                     raise
             else:
                 held.change(stage="CALLED", operation=operation)
-                return operation
+                return ""
         raise AssertionError("the last call either answers or raises")
 
     def _settle(self, held: "_Held", action: Action) -> str:
@@ -167,6 +180,8 @@ class _Held:
     uri: str
     generation: int
     claim: Claim
+    is_clean: bool
+    """Whether it is certain that nothing is under way."""
 
     def beat(self) -> None:
         """A sign of life, and the check that the claim is still ours."""
@@ -175,6 +190,10 @@ class _Held:
     def done(self, result: str) -> str:
         self.change(stage="DONE", result=result)
         return result
+
+    def give_up(self) -> None:
+        """Leave it to the next one, and say whether that one has to look for something."""
+        self.change(holder="", **({"stage": "FREE", "operation": ""} if self.is_clean else {}))
 
     def change(self, **changes: str) -> None:
         claim = replace(self.claim, beat=self.claim.beat + 1, **changes)  # type: ignore[arg-type]  # names and values are this module's own

@@ -24,7 +24,8 @@ ENDPOINT = "TUNELINE_VERTEX_ENDPOINT"
 TOKEN = "TUNELINE_VERTEX_TOKEN"
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = (10.0, 60.0)
+"""For the connection, and for the answer: short enough that a call with all its tries ends within the lease of a claim."""
 POLL_SECONDS = 5.0
 LOG_IN = "Log in: gcloud auth application-default login; in a job, give it a service account."
 
@@ -166,9 +167,9 @@ class Vertex(Caller):
         except NotFoundError:
             return None
 
-    def list(self, collection: str, **params: str) -> Iterator[Json]:
-        """All resources of `projects/P/locations/L/KIND`, page by page. A custom list method's answer has its resources under the last word of the path."""
-        key = collection.rpartition("/")[2].partition(":")[0]
+    def list(self, collection: str, *, key: str = "", **params: str) -> Iterator[Json]:
+        """All resources of `projects/P/locations/L/KIND`, page by page. An answer has its resources under `key`, or the last word of the path."""
+        key = key or collection.rpartition("/")[2].partition(":")[0]
         while True:
             page = self.get(collection, **params)
             yield from page.get(key, [])
@@ -188,13 +189,18 @@ class Vertex(Caller):
         """Delete. Raises NotFoundError, also when an earlier try has deleted it."""
         return self._call("DELETE", name, is_repeatable=True)
 
-    def wait(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
-        """What a long-running operation made in the end. `each_time` is called before each look."""
+    def ended(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
+        """A long-running operation once it has ended, well or not. `each_time` is called before each look."""
         state = dict(operation)
         while not state.get("done"):
             self.clock.sleep(POLL_SECONDS)
             each_time()
             state = self.get(str(state["name"]))
+        return state
+
+    def wait(self, operation: Mapping[str, Any], *, each_time: Callable[[], None] = lambda: None) -> Json:
+        """What a long-running operation made in the end."""
+        state = self.ended(operation, each_time=each_time)
         if "error" in state:
             raise error_of(state["error"], f"operation {state['name']}")
         response: Json = state.get("response", {})

@@ -4,10 +4,7 @@ import itertools
 from collections.abc import Collection, Mapping
 
 from tuneline.api.faults import invalid
-
-NEW = "0"
-"""Stands for the model that is just being deployed."""
-WHOLE = 100
+from tuneline.vertex.traffic import NEW, WHOLE, share_out
 
 
 def checked(split: Mapping[str, int], ids: Collection[str]) -> dict[str, int]:
@@ -32,13 +29,7 @@ def with_new(split: Mapping[str, int], asked: Mapping[str, int], new_id: str, id
 def without(split: Mapping[str, int], gone: Collection[str]) -> dict[str, int]:
     """The split when models have gone: the others share what was theirs, in proportion."""
     left = {key: share for key, share in split.items() if key not in gone}
-    total = sum(left.values())
-    if not total:
-        return {}
-    scaled = {key: share * WHOLE // total for key, share in left.items()}
-    largest = max(scaled, key=lambda key: scaled[key])
-    scaled[largest] += WHOLE - sum(scaled.values())
-    return scaled
+    return share_out(left, WHOLE) if any(left.values()) else {}
 
 
 def chosen(split: Mapping[str, int], draw: float) -> str:

@@ -1,0 +1,1 @@
+"""A Kubernetes cluster from the outside. The package `kubernetes` is loaded only when the cluster is asked."""
