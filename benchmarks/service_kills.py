@@ -3,8 +3,8 @@
     python -m benchmarks.service_kills [--kills 50] [--seed 0] [--max-running 2] [--clients 4] [--tuning-jobs 1] [--json FILE]
 
 The service is `tuneline serve`, a process of its own, and dies by SIGKILL: at any moment, while it starts, and in the middle of creating,
-of cancelling and of finishing jobs. Sometimes the jobs' processes die with it, as when the machine loses its power. Then it is started
-again. At the end every promise is checked (`benchmarks.service_promises`). Exits with 1 when one is broken.
+cancelling, beginning and finishing jobs. Sometimes the jobs' processes die with it, as when the machine loses its power. Then it is
+started again. At the end every promise is checked (`benchmarks.service_promises`). Exits with 1 when one is broken.
 """
 
 import argparse
@@ -24,10 +24,12 @@ from pathlib import Path
 
 from benchmarks.service_process import PLACE, ServiceProcess, Unanswered, real_job, tiny_job
 from benchmarks.service_promises import Evidence, Wish, broken_promises
-from tuneline.api.jobs import OUTCOME, JobState
+from tuneline.api.jobs import JOB, OUTCOME, PROCESS, JobState
 
-KINDS = ("any moment", "starting", "creating", "cancelling", "finishing", "power")
+KINDS = ("any moment", "starting", "creating", "cancelling", "beginning", "finishing", "power")
 """The moments of kills, each as often as the others."""
+FILES = {"beginning": JOB, "finishing": OUTCOME}
+"""What appears at that moment in a job's folder."""
 JOBS = f"/v1/{PLACE}/pipelineJobs"
 OPEN_JOBS = 3
 """Of one client: more would only wait."""
@@ -81,7 +83,7 @@ class Client(threading.Thread):
                 return
 
     def _look_after(self, wish: Wish) -> None:
-        if self._random.random() < 0.15:
+        if self._random.random() < 0.05:
             wish.is_cancel_sent = True
             if self._ask("cancelling", "POST", f"{JOBS}/{wish.name}:cancel") == 200:
                 wish.is_cancelled = True
@@ -172,13 +174,16 @@ class Campaign:
         elif kind in self.doing:
             self.doing[kind].begun.wait(PATIENCE_SECONDS)
             time.sleep(self._random.uniform(0, self.doing[kind].seconds))
-        elif kind == "finishing":
-            self._wait_for_an_outcome()
-            time.sleep(self._random.uniform(0, 0.3))
+        elif kind == "power":
+            self._wait_for(lambda: bool(self.service.processes()))
+        elif kind in FILES:
+            known = self._files(kind)
+            self._wait_for(lambda: self._files(kind) != known)
+            time.sleep(self._random.uniform(0, 0.1))
         else:
             time.sleep(self._random.uniform(0, 2))
         self._end()
-        is_caught = (kind == "power" and self._kill_jobs()) or (kind == "finishing" and self._has_untold_outcome())
+        is_caught = (kind == "power" and self._kill_jobs()) or (kind in FILES and self._is_half_done(kind))
         self._start()
         is_caught = is_caught or (kind in self.doing and self.doing[kind].unanswered > before[kind])
         self.kills[kind] += 1
@@ -188,19 +193,20 @@ class Campaign:
         self._is_up.clear()
         self.service.end(signal.SIGKILL)
 
-    def _wait_for_an_outcome(self) -> None:
-        def outcomes() -> set[Path]:
-            return set(self.service.jobs.glob(f"*/{OUTCOME}"))
+    def _files(self, kind: str) -> set[Path]:
+        return set(self.service.jobs.glob(f"*/{FILES[kind]}"))
 
-        known, deadline = outcomes(), time.monotonic() + PATIENCE_SECONDS
-        while outcomes() == known and time.monotonic() < deadline:
+    def _wait_for(self, look: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not look() and time.monotonic() < deadline:
             time.sleep(0.002)
 
-    def _has_untold_outcome(self) -> bool:
-        """Whether a job has ended that the service still believes to be open."""
-        ends = ", ".join(f"'{state}'" for state in ENDS)
+    def _is_half_done(self, kind: str) -> bool:
+        """Beginning: whether a job has a folder, or is about to have one, and no process yet. Finishing: whether one has ended that is believed to be open."""
+        ends = ", ".join(f"'{state}'" for state in (*ENDS, "PIPELINE_STATE_QUEUED"))
         rows = self.service.stored(f"SELECT json_extract(body, '$._tuneline.run') FROM resources WHERE kind = 'pipelineJobs' AND state NOT IN ({ends})")  # noqa: S608 (constants)
-        return any((self.service.jobs / run / OUTCOME).exists() for (run,) in rows)
+        folders = [self.service.jobs / run for (run,) in rows]
+        return any((folder / OUTCOME).exists() if kind == "finishing" else not (folder / PROCESS).exists() for folder in folders)
 
     def _kill_jobs(self) -> bool:
         """Kill the jobs' processes; whether there were any. Their tasks die by themselves when nobody holds their lifeline."""

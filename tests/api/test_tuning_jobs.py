@@ -31,7 +31,7 @@ from tuneline.api.jobs import Runner
 from tuneline.api.server import open_service
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
-from tuneline.api.store import Body
+from tuneline.api.store import Body, Store
 from tuneline.registry import models
 from tuneline.registry.files import try_lock
 
@@ -149,6 +149,24 @@ def test_damaged_files_of_a_run_keep_no_job_from_ending(client: TestClient, serv
     ended = reaches(client, job, "JOB_STATE_SUCCEEDED")
     assert ended["tunedModel"] == {"model": "m@1", "checkpoints": []}
     assert ended["tuningDataStats"] == {"supervisedTuningDataStats": {}}
+
+
+@pytest.mark.usefixtures("still")
+def test_a_creation_that_is_broken_off_leaves_nothing(client: TestClient, service: Service, data: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the pipeline job, before the tuning job."""
+    insert = Store.insert
+
+    def broken(store: Store, kind: str, body: Body) -> Body:
+        if kind == "tuningJobs":
+            raise RuntimeError
+        return insert(store, kind, body)
+
+    monkeypatch.setattr(Store, "insert", broken)
+    with pytest.raises(RuntimeError):
+        client.post(JOBS, json=request_body(data))
+    assert client.get(JOBS).json() == {"tuningJobs": []}
+    assert client.get(JOBS.replace("tuningJobs", "pipelineJobs")).json() == {"pipelineJobs": []}
+    assert not list(service.jobs.folder.glob("*"))
 
 
 @pytest.mark.usefixtures("still")
