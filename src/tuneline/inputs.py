@@ -18,6 +18,8 @@ from tuneline.storage import Storage
 from tuneline.validation import Findings, not_built_yet
 
 DOWNLOADED = ("hf://", "gs://")
+WITHOUT_EFFECT = ("reasons", "serving")
+"""Of what was resolved, what changes nothing about the tuned model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +27,7 @@ class Inputs:
     """What was found."""
 
     fingerprint: str
-    """SHA-256 over the contents of all inputs and the resolved choices, without their reasons."""
+    """SHA-256 over the contents of all inputs and the resolved choices, as far as they have an effect on the tuned model."""
     problems: tuple[str, ...]
 
 
@@ -42,7 +44,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
             problems += _base_model_problems(resolved, catalog, downloads)
         if not problems and not resolved.base_model.uri.startswith(("hf://", "embedded:")):
             parts["base_model_uri"] = storage.fingerprint(resolved.base_model.uri)
-        parts["resolved"] = json.dumps({key: value for key, value in asdict(resolved).items() if key != "reasons"}, sort_keys=True)
+        parts["resolved"] = json.dumps({key: value for key, value in asdict(resolved).items() if key not in WITHOUT_EFFECT}, sort_keys=True)
     return Inputs(fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), problems=tuple(problems))
 
 
