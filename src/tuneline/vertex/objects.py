@@ -111,6 +111,7 @@ class Objects:
         Raises InfrastructureError when the copy has another checksum.
         """
         from google.cloud.exceptions import NotFound
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
         original, blob = self._blob(source), self._blob(target, key)
         with _explained(f"{source} -> {target}"):
@@ -118,7 +119,7 @@ class Objects:
                 original.reload()
                 token = None
                 while True:
-                    token, _done, _size = blob.rewrite(original, token=token)
+                    token, _done, _size = blob.rewrite(original, token=token, retry=DEFAULT_RETRY)  # twice makes the same copy
                     if token is None:
                         break
             except NotFound:
@@ -199,7 +200,8 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (Forbidden, Unauthorized) as error:
-        raise UserError(f"{uri}: access denied.", next_action="Give the account roles/storage.objectUser on the bucket.") from error
+        action = "Give the account roles/storage.objectUser on the bucket, and what docs/images.md names for this step."
+        raise UserError(f"{uri}: access denied.", next_action=action) from error
     except (GoogleCloudError, GoogleAuthError, OSError) as error:
         is_users = isinstance(error, ClientError) and not isinstance(error, TooManyRequests)
         raise (UserError if is_users else InfrastructureError)(f"{uri}: {type(error).__name__}: {error}") from error
