@@ -14,7 +14,6 @@ from tuneline.parameters import UploadModel
 def upload_model(
     parameters: UploadModel,
     pipeline_job_name: str,
-    dataset_fingerprint: str,
     resolved: dsl.Input[dsl.Artifact],
     model: dsl.Input[dsl.Model],
     evaluation: dsl.Input[dsl.Metrics],
@@ -27,7 +26,6 @@ def upload_model(
 
     Args:
         pipeline_job_name: Name of the pipeline job, for the model's labels.
-        dataset_fingerprint: Fingerprint of the data files' content, for the model's labels.
         resolved: What validate-parameters decided.
         model: The chosen checkpoint.
         evaluation: What evaluate-model measured.
@@ -43,7 +41,6 @@ def upload_model(
         images.BASE,
         **part(UploadModel, parameters),
         pipeline_job_name=pipeline_job_name,
-        dataset_fingerprint=dataset_fingerprint,
         serving_image=images.PREDICTOR,
         resolved=resolved.path,
         model=model.path,

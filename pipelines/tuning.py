@@ -72,7 +72,6 @@ def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
     uploaded = upload_model(
         **part(UploadModel, parameters),
         pipeline_job_name=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
-        dataset_fingerprint=fingerprint,
         resolved=resolved,
         model=model,
         evaluation=evaluation,

@@ -66,7 +66,10 @@ def test_help_loads_no_heavy_module(command: list[str]) -> None:
     assert "usage" in output_of([*command, "--help"], not_loaded=tuple(module for module in HEAVY if module not in allowed)).lower()
 
 
+@pytest.mark.parametrize("command", [["submit"], ["schedule", "create", "--cron", "0 3 * * 1"]], ids=lambda words: words[0])
 @pytest.mark.parametrize("place", [["--pipeline-region", "us-central1"], ["--kubeflow", "kubeflow.example.com"]], ids=str)
-def test_a_dry_run_loads_neither_a_heavy_module_nor_a_network_client(place: list[str]) -> None:
+def test_a_dry_run_loads_neither_a_heavy_module_nor_a_network_client(command: list[str], place: list[str]) -> None:
     job = ["tune-large-model", "--project", "p", "--pipeline-root", "gs://bucket/out", "--dataset-uri", "gs://bucket/d.jsonl", *place]
-    assert output_of(["submit", *job, "--dry-run"], not_loaded=(*HEAVY, "requests", "google.auth", "rich")).startswith("POST https://")
+    split = 2 if command[0] == "schedule" else 1
+    arguments = [*command[:split], *job, *command[split:], "--dry-run"]
+    assert output_of(arguments, not_loaded=(*HEAVY, "requests", "google.auth", "rich")).startswith("POST https://")

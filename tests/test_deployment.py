@@ -1,6 +1,8 @@
 """Parameters of registration and deployment, checked before anything is paid for."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -119,3 +121,16 @@ def test_rows_that_name_nothing_are_refused(row: str, words: str) -> None:
     with pytest.raises(CatalogError) as caught:
         load_catalog(row, "mine.toml")
     assert words in str(caught.value)
+
+
+def test_the_table_of_the_documentation_is_the_catalogues() -> None:
+    page = (Path(__file__).parents[1] / "docs/deployment.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(.*)` \| (\S+) \| (.*?) ?\| (notebook|calculated) \|$", page, re.MULTILINE)
+    types = CATALOG.machine_types
+    expected = []
+    for row in CATALOG.serving.values():
+        machine = types[row.machine_type]
+        accelerators = f"{machine.accelerator_count} x {machine.accelerator_type}" if machine.accelerator_count else ""
+        expected.append((row.model, row.machine_type, accelerators, row.evidence))
+    assert rows == expected
+    assert all(str(row.date) in page for row in CATALOG.prices.values())

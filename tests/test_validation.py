@@ -88,6 +88,11 @@ REFUSALS = [
     ({"base_model_uri": "s3://b/m"}, "base_model_uri: found 's3://b/m'; expected gs:// or hf:// or a path"),
     ({"evaluation_data_uri": "gs://b/train.jsonl"}, "evaluation_data_uri: found the training examples"),
     ({"evaluation_data_uri": "/gcs/b/./train.jsonl"}, "evaluation_data_uri: found the training examples"),
+    ({"champion_gate": True}, "champion_gate: found true without evaluation_data_uri"),
+    ({"champion_margin": -0.1}, "champion_margin: found -0.1; expected 0 or more"),
+    ({"champion_margin": float("nan")}, "champion_margin: found nan; expected 0 or more"),
+    ({"max_general_loss_increase": float("inf")}, "max_general_loss_increase: found inf; expected 0 or more. The default is 0.1."),
+    ({"general_data_uri": "s3://b/x.jsonl"}, "general_data_uri: found 's3://b/x.jsonl'; expected gs:// or a path"),
 ]  # fmt: skip
 
 
@@ -212,6 +217,23 @@ def test_every_back_end_registers_and_deploys(location: str, upload: str) -> Non
     assert not_built_yet(asked, resolved(found(asked, location=location))) == []
 
 
+RETRAINING = {"champion_gate": True, "continue_from_champion": True, "skip_unchanged": True}
+
+
+def test_earlier_models_are_looked_up_on_this_machine_and_on_vertex_ai_but_not_on_kubernetes() -> None:
+    told = {}
+    for location in ("local", "us-central1", PLACEHOLDER):
+        asked = replace(EVALUATED, location="us-west1" if location == "us-central1" else "", upload_model=False, **RETRAINING)
+        told[location] = [problem.partition(":")[0] for problem in not_built_yet(asked, resolved(found(asked, location=location)))]
+    assert told == {"local": [], "us-central1": [], PLACEHOLDER: list(RETRAINING)}
+
+
+def test_a_metric_of_answers_needs_answers_also_when_it_only_compares_with_the_champion() -> None:
+    asked = replace(EVALUATED, selection_metric="chrf", enable_checkpoint_selection="false", evaluation_num_prompts=0)
+    assert found(asked).problems == ()
+    assert "is measured on answers" in found(replace(asked, champion_gate=True)).problems[0]
+
+
 # Settings without effect
 
 
@@ -225,6 +247,9 @@ def test_every_back_end_registers_and_deploys(location: str, upload: str) -> Non
         (replace(GOOD, enable_checkpoint_selection="true"), "us-central1", "enable_checkpoint_selection has no effect"),
         (replace(EVALUATED, evaluation_interval=500), "us-central1", "evaluation_interval is more than train_steps"),
         (replace(EVALUATED, selection_metric="loss", enable_checkpoint_selection="false"), "us-central1", "selection_metric has no effect"),
+        (replace(GOOD, general_data_uri="gs://b/general.jsonl"), "us-central1", "general_data_uri has no effect: champion_gate is false."),
+        (replace(GOOD, champion_margin=0.1), "us-central1", "champion_margin has no effect: champion_gate is false."),
+        (replace(GOOD, max_general_loss_increase=0.2), "us-central1", "max_general_loss_increase has no effect: champion_gate is false."),
         (replace(GOOD, learning_rate=1e-5, learning_rate_multiplier=2.0), "us-central1", "learning_rate_multiplier has no effect"),
         (replace(LOCAL, tensorboard_resource_id="projects/p/locations/us-west1/tensorboards/1"), "local", "tensorboard_resource_id has no effect"),
     ],
@@ -234,6 +259,10 @@ def test_a_setting_without_effect_is_a_warning(parameters: TuningParameters, loc
     assert findings.problems == ()
     assert len(findings.warnings) == 1
     assert findings.warnings[0].startswith(words)
+
+
+def test_a_metric_that_decides_about_the_champion_has_an_effect() -> None:
+    assert found(replace(EVALUATED, selection_metric="loss", enable_checkpoint_selection="false", champion_gate=True)).warnings == ()
 
 
 def test_defaults_are_no_reason_for_a_warning() -> None:

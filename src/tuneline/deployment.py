@@ -15,6 +15,8 @@ RESOURCES = {"parent_model": "models", "target_endpoint": "endpoints"}
 """Parameter -> the kind of resource in the upload region that it names."""
 LOADING_SECONDS, SECONDS_PER_GIB, LONGEST_LOADING_SECONDS = 1800, 60, 7200
 """How long a server may take until it answers: for the machine and the image, for each GiB of weights, and what Vertex AI allows at most."""
+KSERVE_SCHEMES = ("gs://", "s3://")
+"""Where KServe reads models without further settings, and Kubeflow Pipelines can keep them."""
 ONLY_ON_VERTEX = (
     "parent_model", "version_aliases", "model_output_root_dir", "serving_container_image_uri", "target_endpoint", "dedicated_endpoint_enabled",
     "traffic_percentage", "serving_spot", "undeploy_after_hours",
@@ -39,8 +41,10 @@ def serving_machine(catalog: Catalog, base: ResolvedModel, parameters: DeployMod
     return None
 
 
-def problems(parameters: DeployModel, backend: Backend, upload_region: str) -> Iterator[str]:
-    """What cannot be, whatever the base model."""
+def problems(parameters: DeployModel, backend: Backend, upload_region: str, root: str) -> Iterator[str]:
+    """What cannot be, whatever the base model. `root` is a URI below the pipeline root, or nothing when that is not known yet."""
+    if parameters.deploy_model and backend == "kubernetes" and root and not root.startswith(KSERVE_SCHEMES):
+        yield f"deploy_model: artifacts are at {root}; KServe reads {' and '.join(KSERVE_SCHEMES)}. Set another pipeline root, or deploy_model to false."
     if not 0 <= parameters.traffic_percentage <= 100:
         yield f"traffic_percentage: found {parameters.traffic_percentage}; expected 0 to 100. The default is 100."
     if parameters.min_replica_count < 1:

@@ -5,18 +5,21 @@ KFP and Vertex key their caches on URIs; the fingerprint makes new bytes behind 
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tuneline.catalog import Catalog
 from tuneline.data.base_model import ARCHITECTURES, check_configuration, locate
 from tuneline.errors import UserError
-from tuneline.parameters import TuningParameters
+from tuneline.parameters import SelectCheckpoint, TransformDataset, TuneModel, TuningParameters
 from tuneline.resolution import Resolved
-from tuneline.storage import Storage
+from tuneline.storage import Storage, content_of
 from tuneline.validation import Findings, not_built_yet
 
+SHAPING = (TransformDataset, TuneModel, SelectCheckpoint)
+"""Parameters that decide which weights are registered, if any."""
+DATA = ("dataset_uri", "evaluation_data_uri", "general_data_uri")
 DOWNLOADED = ("hf://", "gs://")
 
 
@@ -25,7 +28,9 @@ class Inputs:
     """What was found."""
 
     fingerprint: str
-    """SHA-256 over the contents of all inputs and the resolved choices, without their reasons."""
+    """SHA-256 over the contents of all inputs and the resolved choices, without their reasons: part of the cache keys of later tasks."""
+    data_fingerprint: str
+    """SHA-256 over what the tuned model comes from: contents of the data, base model, parameters that shape it; no URIs of data, places or machines."""
     problems: tuple[str, ...]
 
 
@@ -33,7 +38,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
     """Look at data files and base model. A model is downloaded only for a job that has no other problem."""
     problems: list[str] = []
     resolved = findings.resolved
-    uris = {"dataset_uri": parameters.dataset_uri, "evaluation_data_uri": parameters.evaluation_data_uri}
+    uris = {name: getattr(parameters, name) for name in DATA}
     refused = {problem.partition(":")[0] for problem in findings.problems}
     parts = {name: _fingerprint(name, uri, storage, problems) for name, uri in uris.items() if uri and name not in refused}
     if resolved:
@@ -43,7 +48,22 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
         if not problems and not resolved.base_model.uri.startswith(("hf://", "embedded:")):
             parts["base_model_uri"] = storage.fingerprint(resolved.base_model.uri)
         parts["resolved"] = json.dumps({key: value for key, value in asdict(resolved).items() if key != "reasons"}, sort_keys=True)
-    return Inputs(fingerprint=hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest(), problems=tuple(problems))
+    return Inputs(fingerprint=_sha256(parts), data_fingerprint=_data_fingerprint(parameters, resolved, parts), problems=tuple(problems))
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _data_fingerprint(parameters: TuningParameters, resolved: Resolved | None, parts: Mapping[str, str]) -> str:
+    """Where the files of the base model lie does not count with continue_from_champion: they follow from earlier runs, and each run would look new."""
+    shaping = {name: getattr(parameters, name) for group in SHAPING for name in (field.name for field in fields(group)) if name not in DATA}
+    data = {name: content_of(parts[name]) for name in DATA if name in parts}
+    base = asdict(resolved.base_model) if resolved else {}
+    weights = parts.get("base_model_uri", "")
+    if parameters.continue_from_champion:
+        base, weights = {**base, "uri": "of the champion"}, ""
+    return _sha256([data, shaping, base, weights, resolved.batch_size if resolved else 0])
 
 
 def _fingerprint(name: str, uri: str, storage: Storage, problems: list[str]) -> str:

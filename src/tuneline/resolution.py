@@ -27,6 +27,11 @@ class ResolvedModel:
     learning_rate: float
     """Recommended peak learning rate."""
 
+    def metadata(self) -> dict[str, object]:
+        """What a tuned model's artifact says of its origin."""
+        name = self.stands_in or self.reference
+        return {"base_model": name, "large_model_reference": self.reference, "max_sequence_length": self.max_sequence_length}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
@@ -95,6 +100,8 @@ class Resolved:
     champion: Champion | None = None
     serving: Machine | None = None
     """What serves the tuned model, if it is to be deployed."""
+    data_fingerprint: str = ""
+    """SHA-256 over the contents of the data and the parameters that shape the model: what it was tuned from, wherever and on whatever."""
     skip_reason: str = ""
     """Why there is nothing to do; the later tasks then put out nothing."""
     base_model: ResolvedModel

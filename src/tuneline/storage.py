@@ -183,6 +183,11 @@ class Storage:
         return self.filesystems[scheme](), str(Path(path).resolve()) if scheme == "file" else path
 
 
+def content_of(fingerprint: str) -> str:
+    """What a file's fingerprint says of its bytes alone: on Cloud Storage the same bytes, written again, have another generation."""
+    return re.sub(r"^generation:\d+ ", "", fingerprint)
+
+
 def join(uri: str, name: str) -> str:
     """The URI of a file in a folder."""
     return f"{uri.rstrip('/')}/{name}"

@@ -39,8 +39,8 @@ class Findings:
     resolved: Resolved | None
 
 
-def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipeline_location: str, has_gpu: bool) -> Findings:
-    """Everything that can be said before a file is opened."""
+def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipeline_location: str, has_gpu: bool, root: str = "") -> Findings:
+    """Everything that can be said before a file is opened. `root` is a URI below the pipeline root, where that is known."""
     problems = [*_placeholders(parameters), *_required(parameters), *_ranges(parameters), *_choices(parameters), *_not_available(parameters)]
     base, placement = None, None
     try:
@@ -56,18 +56,22 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
         problems += error.problems
     backend: Backend = placement.backend if placement else "kubernetes"  # its rules about URIs are the mildest
     problems += _uri_problems(parameters, base, backend)
-    problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location)
+    problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location, root)
     is_served = parameters.deploy_model and backend != "local"
     serving = serving_machine(catalog, base.resolved, parameters, placement.upload_region, problems) if is_served and base and placement else None
     resolved = _resolved(base, placement, serving) if base and placement and not problems else None
     return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(_warnings(parameters, backend)), resolved=resolved)
 
 
-def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:  # noqa: ARG001 (what is built depends on what is asked for)
+def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:
     """What can be explained but not run."""
+    problems = []
     if resolved.accelerator_type.startswith("TPU"):
-        return ["accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out."]
-    return []
+        problems.append("accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out.")
+    if resolved.backend == "kubernetes":
+        asked = [name for name in ("champion_gate", "continue_from_champion", "skip_unchanged") if getattr(parameters, name)]
+        problems += [f"{name}: found true; looking up earlier models from a Kubernetes cluster is not built yet. Set it to false." for name in asked]
+    return problems
 
 
 def _place(parameters: TuningParameters, catalog: Catalog, base: BaseModel | None, pipeline_location: str, *, has_gpu: bool) -> Placement:
@@ -115,6 +119,10 @@ def _ranges(parameters: TuningParameters) -> Iterator[str]:
             yield f"{name}: found {getattr(parameters, name)}; expected {minimum} or more. The default is {DEFAULTS[name]}."
     if parameters.learning_rate != -1 and not _is_rate(parameters.learning_rate):
         yield f"learning_rate: found {parameters.learning_rate}; expected a number above 0, or -1. Leave it out and use learning_rate_multiplier."
+    for name in ("champion_margin", "max_general_loss_increase"):
+        value = getattr(parameters, name)
+        if not (math.isfinite(value) and value >= 0):
+            yield f"{name}: found {value}; expected 0 or more. The default is {DEFAULTS[name]:g}."
     if not _is_rate(parameters.learning_rate_multiplier):
         yield f"learning_rate_multiplier: found {parameters.learning_rate_multiplier}; expected a number above 0. The default is 1."
 
@@ -129,14 +137,17 @@ def _choices(parameters: TuningParameters) -> Iterator[str]:
         value, choices = getattr(parameters, name), get_args(kinds[name])
         if value not in choices:
             yield f"{name}: found {value!r}; expected one of {', '.join(map(repr, choices))}.{did_you_mean(value, choices)}"
-    if parameters.selection_metric in GENERATION_METRICS and parameters.evaluation_data_uri and _selects(parameters) and not parameters.evaluation_num_prompts:
+    if parameters.selection_metric in GENERATION_METRICS and parameters.evaluation_data_uri and _compares(parameters) and not parameters.evaluation_num_prompts:
         yield f"selection_metric: {parameters.selection_metric!r} is measured on answers; found evaluation_num_prompts 0. Set it to 1 or more."
+    if parameters.champion_gate and not parameters.evaluation_data_uri:
+        yield "champion_gate: found true without evaluation_data_uri; the champion is beaten on evaluation data. Give it, or set champion_gate to false."
     if parameters.deploy_model and not parameters.upload_model:
         yield "deploy_model: found true with upload_model false; an endpoint serves a registered model. Set upload_model to true."
 
 
-def _selects(parameters: TuningParameters) -> bool:
-    return parameters.enable_checkpoint_selection != "false"
+def _compares(parameters: TuningParameters) -> bool:
+    """Whether selection_metric decides anything."""
+    return parameters.enable_checkpoint_selection != "false" or parameters.champion_gate
 
 
 def _not_available(parameters: TuningParameters) -> Iterator[str]:
@@ -205,8 +216,12 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
     else:
         if parameters.evaluation_interval > parameters.train_steps:
             yield "evaluation_interval is more than train_steps: only the base model and the last step are evaluated."
-        if parameters.selection_metric != DEFAULTS["selection_metric"] and not _selects(parameters):
+        if parameters.selection_metric != DEFAULTS["selection_metric"] and not _compares(parameters):
             yield "selection_metric has no effect: enable_checkpoint_selection is false."
+    if not parameters.champion_gate:
+        for name in ("general_data_uri", "champion_margin", "max_general_loss_increase"):
+            if getattr(parameters, name) != DEFAULTS[name]:
+                yield f"{name} has no effect: champion_gate is false."
     if parameters.learning_rate > 0 and parameters.learning_rate_multiplier != 1:
         yield "learning_rate_multiplier has no effect: learning_rate is set, and is not scaled."
     for name in _overrides(parameters).given() if backend != "vertex" else ():

@@ -8,11 +8,11 @@ from fastapi.testclient import TestClient
 
 from tests.api.conftest import PARENT
 from tests.api.test_pipeline_jobs import request_body, still
-from tuneline.api.cron import Cron
-from tuneline.api.faults import Fault
 from tuneline.api.resources.pipeline_job_view import PRIVATE
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
+from tuneline.cron import Cron
+from tuneline.errors import UserError
 from tuneline.registry.files import write_json
 
 SCHEDULES, JOBS = f"{PARENT}/schedules", f"{PARENT}/pipelineJobs"
@@ -46,7 +46,7 @@ def test_a_day_with_a_clock_change_has_one_run() -> None:
 
 @pytest.mark.parametrize("cron", ["", "0 3 * *", "0 3 * * 1 2", "61 * * * *", "0 0 30 2 *", "TZ=Mars/Base 0 3 * * 1", "TZ=../../etc 0 3 * * 1", "@daily"])
 def test_a_wrong_cron_is_refused(cron: str) -> None:
-    with pytest.raises(Fault, match=r"expected"):
+    with pytest.raises(UserError, match=r"expected"):
         Cron.parse(cron)
 
 

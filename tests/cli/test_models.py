@@ -5,6 +5,7 @@ import pytest
 
 from tests.registry.made_up import registered
 from tuneline.cli import main
+from tuneline.registry import lineage
 
 
 @pytest.fixture(autouse=True)
@@ -52,3 +53,15 @@ def test_an_unknown_model_is_the_users_error(capsys: pytest.CaptureFixture[str])
     assert main(["models", "show", "nothing"]) == 1
     assert "no model 'nothing'" in capsys.readouterr().err
     assert main(["models", "list", "--label", "=x"]) == 2
+
+
+def test_an_earlier_version_can_be_made_the_champion_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = registered(tmp_path)
+    lineage.promote(registered(tmp_path, "job-2"))
+    assert main(["models", "promote", "My model@1"]) == 0
+    assert capsys.readouterr().out == f"{first.resource_name} is the champion.\n"
+    assert main(["models", "show", "My model@champion", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["versionAliases"] == ["champion"]
+    (first.artifact_folder / "config.json").write_bytes(b"damaged")
+    assert main(["models", "promote", "My model@1"]) == 1
+    assert "config.json" in capsys.readouterr().err

@@ -108,6 +108,8 @@ def test_json_has_one_object_with_the_run_s_result(tuning: str, tmp_path: Path, 
         "metrics": {"base": {"loss": 2.0}, "tuned": {"loss": 1.0, "rouge_l": 0.5}},
         "run_dir": str(tmp_path / "here/mine"),
         "report": str(tmp_path / "here/mine/report.html"),
+        "skipped": "",
+        "promotion": "",
     }
 
 
@@ -213,6 +215,13 @@ def test_names_and_paths_are_filled_in_for_people(tmp_path: Path) -> None:
         "model_display_name": "tiny-code@001 rows 2025-11-22",
     }
     assert complete({"base_model_uri": "owner/name", "project": "p"}, template, moment=moment)["base_model_uri"] == "owner/name"
+
+
+@pytest.mark.parametrize("name", ["champion_gate", "continue_from_champion", "skip_unchanged"])
+def test_a_model_that_is_compared_with_earlier_ones_has_their_name(name: str) -> None:
+    moment = datetime(2025, 11, 22, 5, 10)
+    named = {value: complete({name: value}, load("tune-large-model"), moment=moment)["model_display_name"] for value in ("true", "False")}
+    assert named == {"true": "text-bison@001", "False": "text-bison@001 2025-11-22"}
 
 
 def test_a_boolean_may_stand_alone_anywhere() -> None:

@@ -206,3 +206,22 @@ def test_data_is_read_from_a_bucket(bench: Bench, monkeypatch: pytest.MonkeyPatc
     assert bench.reports[-1].completed == bench.reports[-1].total
     assert validate_file("gs://bucket/train.jsonl").examples == 3
     assert [problem.rule for problem in validate_file("gs://bucket/nothing.jsonl").problems] == ["unreadable-file"]
+
+
+def test_general_examples_are_a_file_of_their_own_without_the_hosted_limits(bench: Bench) -> None:
+    rows = [("q", "a")] * 3
+    general = write(bench.folder / "general.jsonl", [("q", "b")])
+    transformation = Transformation(tokenizer=bench.tokenizer, base_model="tiny", max_sequence_length=64, limits=Limits(min_evaluation_examples=3))
+    data = [write(bench.folder / f"{name}.jsonl", rows) for name in ("train", "evaluation")]
+    statistics = transformation.run(*data, bench.out, general_uri=general)
+    assert bench.lines("general") == [1]
+    assert statistics.keys() == bench.run(rows).keys()
+
+
+def test_general_examples_are_refused_with_the_others(bench: Bench) -> None:
+    transformation = Transformation(tokenizer=bench.tokenizer, base_model="tiny", max_sequence_length=64, limits=Limits())
+    data = [write(bench.folder / f"{name}.jsonl", [("q", "")]) for name in ("train", "general")]
+    with pytest.raises(DatasetError) as raised:
+        transformation.run(data[0], "", bench.out, general_uri=data[1])
+    assert [problem.partition(":")[0] for problem in raised.value.problems] == data
+    assert not bench.out.exists()

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pytest
 
-from tuneline.evaluation.comparison import Question, compare
+from tuneline.evaluation.comparison import CHAMPION, Question, compare
 from tuneline.evaluation.results import Evaluation, History, Measured
 from tuneline.evaluation.selection import SelectionMetric
 
@@ -46,6 +46,8 @@ class FakeExaminer:
     questions: Sequence[Question] = QUESTIONS
     scored: list[tuple[int, Path]] = field(default_factory=list)
     answered: list[tuple[int, Path]] = field(default_factory=list)
+    remembered: list[tuple[int, Path]] = field(default_factory=list)
+    """Who was scored on the general examples."""
 
     def score(self, step: int, model: Path) -> Measured:
         self.scored.append((step, model))
@@ -55,11 +57,16 @@ class FakeExaminer:
         self.answered.append((step, model))
         return self.replies.get(step, ["?", "?"])
 
+    def general_loss(self, step: int, model: Path) -> float | None:
+        self.remembered.append((step, model))
+        return 2.0 + step
+
 
 def run(
-    examiner: FakeExaminer | None, *evaluations: Measured, metric: SelectionMetric = "token_accuracy", enabled: Literal["default", "true", "false"] = "default"
-) -> Evaluation:
-    return compare(BASE, CANDIDATES, history=history(*evaluations), examiner=examiner, metric=metric, enabled=enabled)
+    examiner: FakeExaminer | None, *evaluations: Measured, metric: SelectionMetric = "token_accuracy",
+    enabled: Literal["default", "true", "false"] = "default", champion: Path | None = None,
+) -> Evaluation:  # fmt: skip
+    return compare(BASE, CANDIDATES, history=history(*evaluations), examiner=examiner, metric=metric, enabled=enabled, champion=champion)
 
 
 FULL_HISTORY = (scored(0, 0.3), scored(20, 0.6), scored(40, 0.8), scored(60, 0.7))
@@ -125,3 +132,39 @@ def test_without_evaluation_data_candidates_are_only_listed() -> None:
     assert evaluation.candidates == (Measured(step=20), Measured(step=40), Measured(step=60))
     assert evaluation.selected_step == 60
     assert evaluation.generations == ()
+
+
+FORMER = Path("champion")
+
+
+def test_the_champion_is_scored_and_it_and_the_selected_one_on_the_general_examples() -> None:
+    examiner = FakeExaminer()
+    evaluation = run(examiner, *FULL_HISTORY, champion=FORMER)
+    assert examiner.scored == [(CHAMPION, FORMER)]
+    assert examiner.remembered == [(CHAMPION, FORMER), (40, CANDIDATES[40])]
+    assert [step for step, _ in examiner.answered] == [0, 40]
+    assert evaluation.champion is not None
+    assert (evaluation.champion.token_accuracy, evaluation.champion.general_loss, evaluation.selected.general_loss) == (0.5, 1.0, 42.0)
+    assert [candidate.step for candidate in evaluation.candidates] == [20, 40, 60]
+
+
+@pytest.mark.parametrize("enabled", ["default", "false"])
+def test_a_champion_that_is_compared_by_answers_answers(enabled: Literal["default", "false"]) -> None:
+    examiner = FakeExaminer({CHAMPION: ["uno", "dos"]})
+    evaluation = run(examiner, *FULL_HISTORY, metric="exact_match", enabled=enabled, champion=FORMER)
+    assert evaluation.champion is not None
+    assert evaluation.champion.exact_match == 1.0
+
+
+def test_without_a_champion_nobody_is_asked_about_the_general_examples() -> None:
+    examiner = FakeExaminer()
+    evaluation = run(examiner, *FULL_HISTORY)
+    assert (evaluation.champion, examiner.remembered, evaluation.selected.general_loss) == (None, [], None)
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    evaluation = run(FakeExaminer(), *FULL_HISTORY, champion=FORMER)
+    evaluation.write(tmp_path / "evaluation.json")
+    assert Evaluation.read(tmp_path / "evaluation.json") == evaluation
+    metadata = evaluation.metadata()
+    assert (metadata["champion_token_accuracy"], metadata["champion_general_loss"], metadata["selected_general_loss"]) == (0.5, 1.0, 42.0)

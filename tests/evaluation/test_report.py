@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tuneline.evaluation.report import METRICS, comparisons, render, summarise
+from tuneline.evaluation.promotion import Promotion
+from tuneline.evaluation.report import METRICS, Facts, comparisons, render, summarise
 from tuneline.evaluation.results import Evaluation, Generation, History, Measured
 from tuneline.evaluation.selection import Selection
 from tuneline.evaluation.statistics import DataStatistics, SplitStatistics
@@ -61,13 +62,13 @@ def page(*, text: str = "x", statistics: DataStatistics = STATISTICS, history: H
         limits=Limits(),
         reasons=(f"because{text}",),
     )
+    champion = replace(BASE, general_loss=1.5)
     return render(
-        name=f"name{text}",
-        resolved=resolved,
-        statistics=statistics,
-        history=replace(history, stopped_early=f"early{text}"),
-        evaluation=evaluation or evaluation_of(text=text),
-        selection=Selection(220 if evaluation is None else evaluation.selected_step, f"reason{text}"),
+        f"name{text}",
+        Facts(resolved=resolved, statistics=statistics, history=replace(history, stopped_early=f"early{text}")),
+        evaluation or replace(evaluation_of(text=text), champion=champion),
+        Selection(220 if evaluation is None else evaluation.selected_step, f"reason{text}"),
+        Promotion(is_promoted=True, reason=f"promoted{text}"),
     )
 
 
@@ -134,7 +135,7 @@ def test_hostile_texts_stay_texts(payload: str) -> None:
     hostile, harmless = Structure(page(text=payload)), Structure(page(text="x"))
     assert hostile.elements == harmless.elements
     said = "".join(hostile.text)
-    for place in ("name", "stand-in", "asked", "uri", "because", "reason", "early", "machine", "accelerator", "tuning", "p", "r", "b", "t"):
+    for place in ("name", "stand-in", "asked", "uri", "because", "reason", "promoted", "early", "machine", "accelerator", "tuning", "p", "r", "b", "t"):
         assert place + payload in said, place
 
 
@@ -177,6 +178,7 @@ def test_everything_a_reader_asks_for_is_on_the_page() -> None:
         "6 min 53 s, 1,873 tokens a second",
         "stopped early: earlyx",
         "reasonx",
+        "promotedx",
     ):
         assert fact in said, fact
     assert said.count("Evaluation data, line") == 5
@@ -229,4 +231,12 @@ def test_lower_loss_is_better_and_higher_everything_else() -> None:
 
 
 def test_every_selection_metric_is_shown() -> None:
-    assert {metric.name for metric in METRICS} == set(Measured(step=0).__dataclass_fields__) - {"step", "num_predictions"}
+    assert {metric.name for metric in METRICS} == set(Measured(step=0).__dataclass_fields__) - {"step", "num_predictions", "general_loss"}
+
+
+def test_the_champion_is_compared_where_there_is_one() -> None:
+    compared = "".join(Structure(page()).text)
+    assert "ChampionTuned" in compared.replace("\n", "").replace(" ", "")
+    first = "".join(Structure(page(evaluation=evaluation_of())).text)
+    assert "promotedx" in first
+    assert "ChampionTuned" not in first.replace("\n", "").replace(" ", "")

@@ -67,6 +67,18 @@ def test_a_task_reads_its_inputs_and_writes_its_outputs(tmp_path: Path) -> None:
     assert set(run_mounts(tmp_path / "r", tmp_path / "home", uris, ["python", "-m", "tuneline.steps.upload_model"])) == expected | {registry}
 
 
+def test_what_is_registered_is_read_by_those_that_compare_and_written_by_those_that_register(tmp_path: Path) -> None:
+    (tmp_path / "home/models").mkdir(parents=True)
+    seen = {
+        step: [mount for mount in run_mounts(tmp_path / "r", tmp_path / "home", {}, ["python", "-m", f"tuneline.steps.{step}"]) if "models" in mount.path]
+        for step in ("validate_parameters", "transform_dataset", "tune_model", "evaluate_model", "select_checkpoint", "upload_model")
+    }
+    registry = str(tmp_path / "home/models")
+    assert seen.pop("upload_model") == [Mount(registry, writable=True)]
+    assert seen.pop("select_checkpoint") == []
+    assert list(seen.values()) == [[Mount(registry)]] * 4
+
+
 def test_what_is_not_a_file_or_folder_here_is_left_to_the_task(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert readable([str(tmp_path / "no"), "gs://b/x", "", "relative", "/dev/null", str(tmp_path / "link")]) == [Mount(str(tmp_path / "link"))]

@@ -87,6 +87,11 @@ def test_a_model_that_was_not_registered_cannot_be_deployed(task: Task) -> None:
         task.run(model_resource_name="projects/acme/locations/local/models/1@1")
 
 
+def test_a_model_that_the_champion_s_gate_kept_out_is_not_deployed_and_that_is_no_error(task: Task) -> None:
+    assert task.run(model_resource_name="", upload_model="true") == ""
+    assert task.record() == {}
+
+
 def test_a_damaged_model_is_not_deployed(task: Task) -> None:
     (models.get("latest").artifact_folder / "config.json").write_text("damaged")
     with pytest.raises(ModelError, match=r"config\.json"):

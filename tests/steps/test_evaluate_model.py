@@ -1,7 +1,8 @@
 """The step from files to files, with tiny random models."""
 
 import json
-from dataclasses import asdict
+import shutil
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from tuneline.modeling.checkpoints import write_checkpoint, write_final
 from tuneline.modeling.loading import load_model
 from tuneline.modeling.scoring import score
 from tuneline.progress import read_progress
-from tuneline.resolution import Limits, Resolved, ResolvedModel
+from tuneline.resolution import Champion, Limits, Resolved, ResolvedModel
 from tuneline.steps.evaluate_model import main
 
 CPU = torch.device("cpu")
@@ -40,7 +41,9 @@ class Pipeline:
         data = folder / "data.jsonl"
         data.write_text("".join(json.dumps(example) + "\n" for example in self.examples), encoding="utf-8")
         transformation = Transformation(tokenizer=load_tokenizer(self.base), base_model="tiny", max_sequence_length=256, limits=Limits())
-        transformation.run(str(data), str(data) if evaluation else "", self.dataset)
+        general = folder / "general.jsonl"
+        general.write_text("".join(json.dumps({**example, "output_text": "pass"}) + "\n" for example in self.examples[:2]), encoding="utf-8")
+        transformation.run(str(data), str(data) if evaluation else "", self.dataset, general_uri=str(general))
         checkpoints = [write_checkpoint(folder / "checkpoints", step, partial(write_random_model, seed=step)) for step in (20, 40)]
         write_final(folder / "checkpoints", checkpoints[-1])
         self.resolved = folder / "resolved.json"
@@ -82,9 +85,14 @@ class Pipeline:
         found: dict[str, object] = artifact["metadata"]
         return found
 
-    def score(self, model: Path) -> Measured:
+    def put_champion(self, folder: Path) -> None:
+        """From now on this model is the one to be beaten."""
+        decided = replace(Resolved.read(self.resolved), champion=Champion(model_resource_name="models/1@1", uri=str(folder)))
+        self.resolved.write_text(decided.to_json(), encoding="utf-8")
+
+    def score(self, model: Path, examples: str = "evaluation") -> Measured:
         found = score(
-            load_model(model, packed=True, dtype=torch.float32, device=CPU), TokenDataset.read(self.dataset / "evaluation.safetensors"), tokens_per_row=64
+            load_model(model, packed=True, dtype=torch.float32, device=CPU), TokenDataset.read(self.dataset / f"{examples}.safetensors"), tokens_per_row=64
         )
         return Measured(step=0, **asdict(found))
 
@@ -181,3 +189,49 @@ def test_no_finished_checkpoint_is_the_users_error(pipeline: Pipeline) -> None:
         marker.unlink()
     with pytest.raises(ModelError, match="no finished checkpoint"):
         pipeline.run()
+
+
+# The champion
+
+
+def test_the_champion_is_measured_like_the_others_and_on_the_general_examples(pipeline: Pipeline) -> None:
+    pipeline.write_history(s0=0.25, s20=0.99, s40=0.5)
+    champion = write_base(pipeline.folder / "champion", seed=7)
+    pipeline.put_champion(champion)
+    evaluation = pipeline.run(evaluation_num_prompts=0, champion_gate="true")
+    expected, general = pipeline.score(champion), pipeline.score(champion, "general")
+    assert evaluation.champion is not None
+    assert evaluation.champion.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert (evaluation.champion.token_accuracy, evaluation.champion.num_predictions) == (expected.token_accuracy, expected.num_predictions)
+    assert evaluation.champion.general_loss == pytest.approx(general.loss, rel=1e-5)
+    selected = pipeline.score(pipeline.folder / "checkpoints/postprocess/node-0/checkpoints/checkpoint-20", "general")
+    assert evaluation.selected.general_loss == pytest.approx(selected.loss, rel=1e-5)
+    assert pipeline.metadata()["champion_general_loss"] == evaluation.champion.general_loss
+
+
+def test_without_the_gate_a_champion_is_not_measured(pipeline: Pipeline) -> None:
+    pipeline.write_history(s0=0.25, s20=0.99, s40=0.5)
+    pipeline.put_champion(pipeline.folder / "nowhere")
+    assert pipeline.run(evaluation_num_prompts=0).champion is None
+
+
+@pytest.mark.parametrize("damage", ["other", "missing"])
+def test_a_champion_that_reads_other_tokens_cannot_be_compared(pipeline: Pipeline, damage: str) -> None:
+    champion = Path(shutil.copytree(pipeline.base, pipeline.folder / "champion"))
+    tokenizer = champion / "tokenizer.json"
+    if damage == "other":
+        tokenizer.write_text(tokenizer.read_text() + " ")
+    else:
+        tokenizer.unlink()
+    pipeline.put_champion(champion)
+    with pytest.raises(ModelError, match=r"the champion models/1@1 has another tokenizer than the base model"):
+        pipeline.run(champion_gate="true")
+
+
+def test_a_champion_that_could_run_code_is_not_loaded(pipeline: Pipeline) -> None:
+    champion = Path(shutil.copytree(pipeline.base, pipeline.folder / "champion"))
+    config = json.loads((champion / "config.json").read_text())
+    (champion / "config.json").write_text(json.dumps({**config, "auto_map": {"AutoModel": "code.Model"}}))
+    pipeline.put_champion(champion)
+    with pytest.raises(ModelError, match="auto_map"):
+        pipeline.run(champion_gate="true")

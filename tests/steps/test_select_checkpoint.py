@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,18 @@ def test_the_report_is_a_page_about_this_model(pipeline: Pipeline) -> None:
 def test_a_name_that_is_no_utf_8_still_gets_a_report(pipeline: Pipeline) -> None:
     pipeline.run(name="caf\udce9")
     assert "caf?" in (pipeline.folder / "out/report").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("champion", "promoted"), [(None, True), (0.6, True), (0.7, False)])
+def test_with_a_gate_it_is_decided_and_told_what_becomes_of_the_champion(pipeline: Pipeline, champion: float | None, promoted: bool) -> None:
+    evaluation = Evaluation.read(pipeline.folder / "evaluation.json")
+    former = None if champion is None else Measured(step=-1, loss=1.0, token_accuracy=champion, num_predictions=30)
+    replace(evaluation, champion=former).write(pipeline.folder / "evaluation.json")
+    promotion = pipeline.run(champion_gate="true")["promotion"]
+    assert isinstance(promotion, dict)
+    assert promotion["is_promoted"] is promoted
+    assert promotion["reason"] in (pipeline.folder / "out/report").read_text(encoding="utf-8").replace("&#39;", "'")
+    assert pipeline.run()["promotion"] is None
 
 
 def test_a_damaged_checkpoint_is_refused_when_it_is_the_one_that_was_selected(pipeline: Pipeline) -> None:

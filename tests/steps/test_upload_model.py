@@ -11,7 +11,7 @@ from tests.vertex.bench import HISTORY, IMAGE, TENSORBOARD, World
 from tests.vertex.fake_cloud import cloud_of
 from tuneline.errors import ModelError
 from tuneline.evaluation.results import Evaluation, Measured
-from tuneline.registry import models
+from tuneline.registry import lineage, models
 from tuneline.resolution import Backend, Limits, Resolved, ResolvedModel
 from tuneline.steps import registering
 from tuneline.steps.upload_model import main
@@ -31,17 +31,23 @@ class Pipeline:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         write_checkpoint(folder / "checkpoint-20")
-        (folder / "resolved.json").write_text(resolved().to_json())
         candidates = (Measured(step=20, loss=1.5, token_accuracy=0.5, num_predictions=30), Measured(step=40, loss=1.0, token_accuracy=0.4, num_predictions=30))
         evaluation = Evaluation(base=Measured(step=0), candidates=candidates, selected_step=20, metric="token_accuracy", generations=())
         (folder / "evaluation.json").write_text(evaluation.to_json())
-        (folder / "selected.json").write_text(json.dumps({"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}))
+        self.decide(None)
+
+    def decide(self, promoted: bool | None, *, data: str = "") -> None:
+        """What select-checkpoint decided about the champion, if there is a gate, and which data validate-parameters saw."""
+        selected = {"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}
+        decided = None if promoted is None else {"is_promoted": promoted, "reason": "Because."}
+        (self.folder / "selected.json").write_text(json.dumps({**selected, "promotion": decided}))
+        (self.folder / "resolved.json").write_text(replace(resolved(), data_fingerprint=data).to_json())
 
     def run(self, attempt: str = "1", **parameters: str) -> str:
         """The model's resource name."""
         files = {"resolved": "resolved.json", "model": "checkpoint-20", "evaluation": "evaluation.json", "selected": "selected.json", "history": "history.json"}
         outputs = {"output-uploaded": "uploaded", "output-model-resource-name": "name", "executor-output": "executor.json"}
-        flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", "dataset-fingerprint": "f", "serving-image": "i"}
+        flags = {"project": "acme", "model-display-name": "our model", "pipeline-job-name": "job-1", "serving-image": "i"}
         flags |= {k.replace("_", "-"): v for k, v in parameters.items()}
         places = {name: str(self.folder / file) for name, file in files.items()} | {name: str(self.folder / attempt / file) for name, file in outputs.items()}
         flags = places | flags
@@ -71,7 +77,7 @@ def test_the_selected_checkpoint_is_registered_with_its_metrics_in_the_upload_re
 
 def test_the_labels_of_the_run_are_the_models_but_never_in_the_place_of_its_own(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", json.dumps({"team": "a", "tune-type": "mine", "tuneline-run": "other"}))
-    expected = {"team": "a", "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1", "tuneline-data": "f"}
+    expected = {"team": "a", "google-vertex-llm-tuning-base-model-id": "code-bison-002", "tune-type": "sft", "tuneline-run": "job-1"}
     assert models.get(pipeline.run()).labels == expected
 
 
@@ -99,10 +105,10 @@ def test_on_vertex_the_checkpoint_in_the_bucket_is_registered(pipeline: Pipeline
     world = World()
     monkeypatch.setattr(registering, "Cloud", lambda: cloud_of(world.api, world.objects, world.time.clock))
     monkeypatch.setenv("VERTEX_AI_PIPELINES_RUN_LABELS", '{"team": "code"}')
-    choices = replace(resolved("vertex"), upload_region="us-central1", pipeline_region="us-central1")
+    choices = replace(resolved("vertex"), upload_region="us-central1", pipeline_region="us-central1", data_fingerprint="c" * 64)
     (pipeline.folder / "resolved.json").write_text(choices.to_json())
     (pipeline.folder / "history.json").write_text(HISTORY)
-    given = {"model": world.uri.replace("gs://", "/gcs/"), "serving_image": IMAGE, "tensorboard_resource_id": TENSORBOARD, "dataset_fingerprint": "c" * 64}
+    given = {"model": world.uri.replace("gs://", "/gcs/"), "serving_image": IMAGE, "tensorboard_resource_id": TENSORBOARD}
     name = pipeline.run(**given)
     assert name.startswith("projects/acme/locations/us-central1/models/tuneline-")
     assert name.endswith("@1")
@@ -139,3 +145,42 @@ def test_a_model_that_was_never_measured_is_registered_without_metrics(pipeline:
     evaluation = Evaluation(base=Measured(step=0), candidates=(Measured(step=20),), selected_step=20, metric="token_accuracy", generations=())
     (pipeline.folder / "evaluation.json").write_text(evaluation.to_json())
     assert models.get(pipeline.run()).registration.metrics == {}
+
+
+# The champion
+
+
+def champion_of(name: str) -> str:
+    found = lineage.champion(models.get(name).registration)
+    return found.resource_name if found else ""
+
+
+def test_without_a_gate_nobody_becomes_the_champion(pipeline: Pipeline) -> None:
+    assert champion_of(pipeline.run()) == ""
+
+
+def test_a_promoted_model_is_registered_with_its_data_and_becomes_the_champion(pipeline: Pipeline) -> None:
+    for number in (1, 2):
+        pipeline.decide(promoted=True, data=f"{number}" * 64)
+        name = pipeline.run(str(number), pipeline_job_name=f"job-{number}")
+        assert name.endswith(f"@{number}")
+        assert champion_of(name) == name
+        assert models.get(name).labels["tuneline-data"] == f"{number}" * 40
+        assert lineage.unchanged(models.get(name).registration, f"{number}" * 64)
+
+
+def test_a_model_that_does_not_beat_the_champion_is_not_registered_and_its_data_are_remembered(pipeline: Pipeline) -> None:
+    pipeline.decide(promoted=True, data="1" * 64)
+    champion = pipeline.run("1")
+    pipeline.decide(promoted=False, data="2" * 64)
+    assert pipeline.run("2", pipeline_job_name="job-2") == ""
+    assert pipeline.output("uploaded", "2") == {}
+    assert [version.resource_name for version in models.list_versions()] == [champion]
+    assert champion_of(champion) == champion
+    assert "did not lead to a better model" in lineage.unchanged(models.get(champion).registration, "2" * 64)
+
+
+def test_a_champion_that_has_gone_meanwhile_changes_nothing(pipeline: Pipeline) -> None:
+    pipeline.decide(promoted=False)
+    assert pipeline.run() == ""
+    assert models.list_versions() == []

@@ -74,7 +74,12 @@ def test_a_job_in_order_is_resolved_and_its_reasons_are_logged(job: dict[str, st
     assert [reason for reason in resolved.reasons if reason not in caplog.text] == []
     record = json.loads((tmp_path / "out/executor_output.json").read_text())["artifacts"]["resolved"]["artifacts"][0]
     assert record["uri"] == str(tmp_path / "out/resolved")
-    assert record["metadata"] == {"base_model": "tuneline/tiny-code@001", "batch_size": 8}
+    assert record["metadata"] == {
+        "batch_size": 8,
+        "base_model": "tuneline/tiny-code@001",
+        "large_model_reference": "tuneline/tiny-code@001",
+        "max_sequence_length": 1024,
+    }
 
 
 def test_a_stand_in_is_named_in_log_and_metadata(job: dict[str, str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -178,14 +183,22 @@ def test_tpu_is_not_built_yet(job: dict[str, str], tmp_path: Path) -> None:
     assert "tuning on TPU is not built yet" in found
 
 
-def test_a_model_that_could_not_be_registered_in_the_end_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
-    (found,) = problems({**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]'}, tmp_path / "out")
-    assert found.startswith("upload_model: found true; registering a model from a Kubernetes cluster is not built yet")
+def test_a_lookup_that_could_not_be_made_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
+    flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]', "--skip-unchanged": "true"}
+    (found,) = problems(flags, tmp_path / "out")
+    assert found.startswith("skip_unchanged: found true; looking up earlier models from a Kubernetes cluster is not built yet")
+
+
+def test_a_model_that_could_not_be_deployed_in_the_end_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
+    """KServe reads no folder of this machine; a pod's folder is that of the pipeline root."""
+    flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]'}
+    (found,) = problems({**flags, "--deploy-model": "true"}, tmp_path / "out")
+    assert found.startswith(f"deploy_model: artifacts are at {tmp_path}/out/resolved; KServe reads gs:// and s3://.")
+    assert outcome(flags, tmp_path / "out")[0].serving is None
 
 
 def test_on_kubernetes_the_model_is_not_fetched_by_this_task(job: dict[str, str], tmp_path: Path, home: Path) -> None:
     flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]', "--base-model-uri": "", "--large-model-reference": "qwen/qwen3@qwen3-4b"}
-    flags["--upload-model"] = "false"
     assert outcome(flags, tmp_path / "out")[0].backend == "kubernetes"
     assert not home.exists()
 

@@ -37,6 +37,7 @@ class Schedule:
     """Who runs next is drawn from a seed. Time passes a little with every step, and in leaps when all wait."""
 
     def __init__(self, seed: int) -> None:
+        self.seed = seed
         self.draw = random.Random(seed)
         self.now = 0.0
         self.events: Counter[str] = Counter()
@@ -129,11 +130,12 @@ def run_all(schedule: Schedule, crash_points: Sequence[str], attempt: Attempt) -
                 again()
                 raise
 
-        dies_at = schedule.draw.choice(crash_points) if crashes_left else ""
-        schedule.start(f"runner {number}", work, delay=schedule.draw.uniform(0, 20), dies_at=dies_at)
+        # Half of the runners die at the point that is this case's, so that there are cases for every point.
+        dies_at = crash_points[schedule.seed % len(crash_points)] if number % 2 else schedule.draw.choice(crash_points)
+        schedule.start(f"runner {number}", work, delay=schedule.draw.uniform(0, 20), dies_at=dies_at if crashes_left else "")
 
     for number in range(RUNNERS):
-        runner(number, schedule.draw.randint(0, 2), ATTEMPTS)
+        runner(number, schedule.draw.randint(number % 2, 2), ATTEMPTS)
     schedule.run()
     return results
 

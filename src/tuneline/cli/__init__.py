@@ -13,6 +13,7 @@ COMMANDS = {
     "runs": "list the runs of this machine",
     "submit": "run a compiled template on Vertex AI, a tuning service or Kubeflow",
     "jobs": "list, show and cancel jobs of Vertex AI, and read their logs",
+    "schedule": "have a compiled template run again and again: create, list, show, pause, resume, delete",
     "doctor": "find out whether a job could run on Vertex AI",
     "validate": "check data files, all errors at once",
     "inspect": "show one example as the model sees it: tokens coloured by loss weight",

@@ -1,4 +1,4 @@
-"""`tuneline models`: the tuned models that are registered on this machine."""
+"""`tuneline models`: the tuned models that are registered on this machine, and which one is the champion."""
 
 import argparse
 import json
@@ -10,21 +10,23 @@ from tuneline.errors import UsageError
 
 def parser() -> argparse.ArgumentParser:
     """The flags."""
-    parser = argparse.ArgumentParser(prog="tuneline models", description="List and show tuned models.", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="tuneline models", description="List and show tuned models, and choose the champion.", allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     listing = commands.add_parser("list", help="list the registered models, newest first", allow_abbrev=False)
     listing.add_argument("--label", action="append", default=[], metavar="KEY[=VALUE]", help="only models with this label; may be given several times")
     listing.add_argument("--json", action="store_true", help="print one JSON object")
     show = commands.add_parser("show", help="show one model: labels, metrics, files", allow_abbrev=False)
-    show.add_argument("name", metavar="MODEL", help="resource name, id or display name, each with @VERSION or without; or 'latest'")
+    show.add_argument("name", metavar="MODEL", help="resource name, id or display name, each with @VERSION, @ALIAS or neither; or 'latest'")
     show.add_argument("--verify", action="store_true", help="check every file against its hash")
     show.add_argument("--json", action="store_true", help="print one JSON object")
+    promote = commands.add_parser("promote", help="make a version the champion, which the next one has to beat", allow_abbrev=False)
+    promote.add_argument("name", metavar="MODEL", help="as for show")
     return parser
 
 
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    return _show(given) if given.command == "show" else _list(given)
+    return {"list": _list, "show": _show, "promote": _promote}[given.command](given)
 
 
 def _list(given: argparse.Namespace) -> int:
@@ -60,4 +62,14 @@ def _show(given: argparse.Namespace) -> int:
             print(f"{key}:", *(f"  {name}: {inner}" for name, inner in value.items()), sep="\n")
         elif value not in ("", []):
             print(f"{key}: {', '.join(value) if isinstance(value, list) else value}")
+    return 0
+
+
+def _promote(given: argparse.Namespace) -> int:
+    from tuneline.registry import lineage, models
+
+    version = models.get(given.name)
+    version.verify()
+    lineage.promote(version)
+    print(f"{version.resource_name} is the champion.")
     return 0

@@ -138,6 +138,8 @@ def _tell(folder: RunFolder, record: RunRecord, *, as_json: bool) -> None:
             "metrics": {"base": dict(result.base_metrics), "tuned": dict(result.tuned_metrics)},
             "run_dir": str(folder.path),
             "report": result.report,
+            "skipped": result.skipped,
+            "promotion": result.promotion,
         }
         print(json.dumps(answer | ({"error": record.error.to_json()} if record.error else {})))
     elif record.error is None:
@@ -149,6 +151,7 @@ def _tell(folder: RunFolder, record: RunRecord, *, as_json: bool) -> None:
 
 def _summary(folder: RunFolder, record: RunRecord, result: Result) -> list[str]:
     lines = [f"{record.name} succeeded in {clock(seconds_between(record.start_time, record.end_time))}."]
+    lines += [f"Skipped: {result.skipped}"] if result.skipped else [result.promotion] if result.promotion else []
     if result.tuned_metrics:
         lines.append(f"{'metric':<16} {'base':>10} {'tuned':>10}")
     for metric, tuned in result.tuned_metrics.items():

@@ -30,7 +30,7 @@ SYNTAX = Syntax(
         "--json": "print one JSON object on standard output",
         "--help": "show this text; after a template also its parameters",
     },
-    filled_in={"project": LOCATION, "model_display_name": "base model, data and day"},
+    filled_in={"project": LOCATION, "model_display_name": "base model, data and day; no day when retraining"},
 )
 _MAY_BE_A_HUB_NAME = ("base_model_uri",)
 

@@ -26,7 +26,7 @@ from tuneline.vertex.preflight.buckets import bucket_checks
 from tuneline.vertex.preflight.offline import template_check
 from tuneline.vertex.rest import Vertex, address_of, is_google
 
-_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=8.0, attempts=6)
+BACKOFF = Backoff(first_seconds=0.5, longest_seconds=8.0, attempts=6)
 """A quarter of a minute at most: a person waits. A job that is watched is asked for much longer."""
 
 
@@ -54,21 +54,21 @@ def _submit(argv: Sequence[str]) -> int:
 def _submit_to_vertex(arguments: Arguments, template: Template, options: JobOptions, checked: Checked) -> int:
     is_dry = "--dry-run" in arguments.switches
     checked = checked if is_google() else replace(checked, unbuilt=())  # a tuning service runs the job on its own machine
-    _refuse(checked, option_problems(options, template, is_google=is_google()), must_be_built=not is_dry)
+    refuse(checked, option_problems(options, template, is_google=is_google()), must_be_built=not is_dry)
     request = job_request(template, checked.values, options, moment=datetime.now(UTC))
     if is_dry:
         url = f"{address_of(options.region)}/v1/{request.collection}?pipelineJobId={quote(request.job_id)}"
-        return _print_request(url, request.body, arguments)
-    vertex = Vertex(region=options.region, backoff=_BACKOFF)
+        return print_request(url, request.body, arguments)
+    vertex = Vertex(region=options.region, backoff=BACKOFF)
     if "--skip-preflight" not in arguments.switches:
-        _preflight(Plan(options=options, template=template, checked=checked, is_google=is_google()), vertex)
+        preflight(Plan(options=options, template=template, checked=checked, is_google=is_google()), vertex)
     job = pipeline_jobs.remote_job(pipeline_jobs.create(vertex, request))
     return _finish(job, lambda: pipeline_jobs.look(vertex, job.name), arguments, when_left=f"The job goes on. Cancel it: tuneline jobs cancel {job.name}")
 
 
 def _submit_to_kubeflow(arguments: Arguments, template: Template, options: JobOptions, checked: Checked) -> int:
     is_dry = "--dry-run" in arguments.switches
-    _refuse(checked, (), must_be_built=not is_dry)
+    refuse(checked, (), must_be_built=not is_dry)
     run = RunOptions(
         host=arguments.options["--kubeflow"],
         name=options.display_name or new_job_id(template.name, datetime.now(UTC)),
@@ -79,13 +79,13 @@ def _submit_to_kubeflow(arguments: Arguments, template: Template, options: JobOp
         has_caching=options.has_caching,
     )
     if is_dry:
-        return _print_request(*run_request(template, checked.values, run), arguments)
+        return print_request(*run_request(template, checked.values, run), arguments)
     kubeflow = Kubeflow(options=run)
     job = kubeflow.create(template, checked.values)
     return _finish(job, lambda: kubeflow.look(job.name, template), arguments, when_left=f"The run goes on. Terminate it at {job.url}")
 
 
-def _refuse(checked: Checked, problems: Iterable[str], *, must_be_built: bool) -> None:
+def refuse(checked: Checked, problems: Iterable[str], *, must_be_built: bool) -> None:
     """Raise ParameterError with all problems at once; without any, tell the warnings."""
     found = [*problems, *checked.problems, *(checked.unbuilt if must_be_built else ())]
     if found:
@@ -94,7 +94,7 @@ def _refuse(checked: Checked, problems: Iterable[str], *, must_be_built: bool) -
         print(warning, file=sys.stderr)
 
 
-def _preflight(plan: Plan, vertex: Vertex) -> None:
+def preflight(plan: Plan, vertex: Vertex) -> None:
     """Look at the job's buckets and images' names before it is created. Raises UserError with all that would fail."""
     apis = GoogleApis(session=vertex.session, backoff=vertex.backoff, clock=vertex.clock)
     findings = [finding for _, finding in run_checks([template_check(plan), *bucket_checks(plan, apis)])]
@@ -106,7 +106,7 @@ def _preflight(plan: Plan, vertex: Vertex) -> None:
             print(f"{finding.found}. {finding.advice}".strip(), file=sys.stderr)
 
 
-def _print_request(url: str, body: Mapping[str, Any], arguments: Arguments) -> int:
+def print_request(url: str, body: Mapping[str, Any], arguments: Arguments) -> int:
     if "--json" in arguments.switches:
         print(json.dumps({"method": "POST", "url": url, "body": body}, ensure_ascii=False))
     else:

@@ -48,7 +48,7 @@ SUBMIT = Syntax(
         "--help": "show this text; after a template also its parameters",
     },
     optional_values=frozenset({"--template-uri"}),
-    filled_in={"model_display_name": "base model, data and day"},
+    filled_in={"model_display_name": "base model, data and day; no day when retraining"},
 )
 DOCTOR = Syntax(
     command="doctor",

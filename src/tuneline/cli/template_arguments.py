@@ -13,6 +13,7 @@ from tuneline.templates import Input, Template, names
 
 _TYPES = {"STRING": "TEXT", "NUMBER_INTEGER": "NUMBER", "NUMBER_DOUBLE": "NUMBER", "BOOLEAN": "true|false", "LIST": "JSON", "STRUCT": "JSON"}
 _BOOLEANS = ("true", "false", "True", "False")
+_ABOUT_EARLIER_MODELS = ("champion_gate", "continue_from_champion", "skip_unchanged")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,12 +112,17 @@ def _put(target: dict[str, str], name: str, value: str | None, problems: list[st
         target[name] = value
 
 
-def model_display_name(parameters: Mapping[str, str], template: Template, moment: datetime) -> str:
-    """Base model, data and day. No time of day: the same job again on one day has the same name, so that caches know it."""
+def model_display_name(parameters: Mapping[str, str], template: Template, moment: datetime | None) -> str:
+    """Base model, data and day. No time of day: the same job again on one day has the same name, so that caches know it.
+
+    No day, either, where the model has to be a version of the one before: on a schedule (without a `moment`), or with a champion.
+    """
     reference = template.inputs.get("large_model_reference")
     base = parameters.get("large_model_reference", str(reference.default) if reference else template.name)
     data = Path(parameters.get("dataset_uri", "")).stem
-    return " ".join(part for part in (base.rpartition("/")[2], data, f"{moment:%Y-%m-%d}") if part)[:128]
+    is_retraining = any(parameters.get(name, "false").lower() != "false" for name in _ABOUT_EARLIER_MODELS)
+    day = f"{moment:%Y-%m-%d}" if moment and not is_retraining else ""
+    return " ".join(part for part in (base.rpartition("/")[2], data, day) if part)[:128]
 
 
 def help_text(template: Template | None, syntax: Syntax) -> str:

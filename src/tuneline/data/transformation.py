@@ -1,13 +1,13 @@
 """Training and evaluation files to the data set folder that tuning and evaluation read.
 
-train.safetensors  evaluation.safetensors  evaluation_prompts.jsonl  statistics.json
+train.safetensors  evaluation.safetensors  evaluation_prompts.jsonl  general.safetensors  statistics.json
 """
 
 import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +42,13 @@ class Transformation:
     default_context: str = ""
     overlength_policy: OverlengthPolicy = "error"
 
-    def run(self, training_uri: str, evaluation_uri: str, out: Path, report: Report = lambda _: None) -> Statistics:
-        """Write the folder and return its statistics. Raises one DatasetError with every problem of both files, and writes nothing then."""
+    def run(self, training_uri: str, evaluation_uri: str, out: Path, report: Report = lambda _: None, *, general_uri: str = "") -> Statistics:
+        """Write the folder and return its statistics. Raises one DatasetError with every problem of all files, and writes nothing then."""
         training = self._read(training_uri, "train", report)
         evaluation = self._read(evaluation_uri, "evaluation", report) if evaluation_uri else None
-        files = [training, evaluation] if evaluation else [training]
+        # No hosted limit is meant for these examples.
+        general = replace(self, limits=Limits())._read(general_uri, "evaluation", report) if general_uri else None
+        files = [file for file in (training, evaluation, general) if file]
         raise_problems([file.problems for file in files])
         for file in files:
             if not len(file.dataset):
@@ -58,6 +60,8 @@ class Transformation:
         if evaluation:
             evaluation.dataset.write(out / "evaluation.safetensors")
             (out / "evaluation_prompts.jsonl").write_text("".join(evaluation.prompts), encoding="utf-8")
+        if general:
+            general.dataset.write(out / "general.safetensors")
         statistics: Statistics = {
             "format": training.data_format,
             "base_model": self.base_model,

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from tuneline.data.base_model import check_configuration, locate
 from tuneline.errors import ModelError
 from tuneline.modeling.checkpoints import final_checkpoint, list_checkpoints, verify
+from tuneline.resolution import Champion
 
 
 def find_candidates(artifact: Path) -> dict[int, Path]:
@@ -29,3 +31,16 @@ def take_candidate(artifact: Path, step: int) -> Path:
         )
     verify(candidates[step])
     return candidates[step]
+
+
+def find_champion(champion: Champion, base: Path, *, downloads: Path) -> Path:
+    """The folder of the champion, which has to read the same tokens as the base model: the evaluation data is one file of tokens for all."""
+    folder = locate(champion.uri, downloads=downloads)
+    check_configuration(folder)
+    tokenizer = folder / "tokenizer.json"
+    if not tokenizer.is_file() or tokenizer.read_bytes() != (base / "tokenizer.json").read_bytes():
+        raise ModelError(
+            f"the champion {champion.model_resource_name} has another tokenizer than the base model; expected one that reads the same tokens.",
+            next_action="Tune the same base model as the champion's, or give the model another model_display_name and so a champion of its own.",
+        )
+    return folder

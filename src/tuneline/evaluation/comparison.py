@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -32,6 +32,12 @@ class Examiner(Protocol):
     def questions(self) -> Sequence[Question]: ...
     def score(self, step: int, model: Path) -> Measured: ...
     def answer(self, step: int, model: Path) -> list[str]: ...
+    def general_loss(self, step: int, model: Path) -> float | None:
+        """Loss on the general examples; nothing without any."""
+
+
+CHAMPION = -1
+"""Stands for a step, so that the champion has a place among the models."""
 
 
 def compare(
@@ -42,12 +48,13 @@ def compare(
     examiner: Examiner | None,
     metric: SelectionMetric,
     enabled: Literal["default", "true", "false"],
+    champion: Path | None = None,
 ) -> Evaluation:
     """Scores of all, generated answers of the base model and the selected checkpoint; of all when `metric` needs them.
 
     Without evaluation data (`examiner` is None) there is nothing to measure, and the candidates are only listed.
     """
-    models = {0: base, **candidates}
+    models = {0: base, **candidates, **({CHAMPION: champion} if champion else {})}
     measured = {step: Measured(step=step) for step in models}
     answers: dict[int, list[str]] = {}
     questions = examiner.questions if examiner else ()
@@ -65,6 +72,9 @@ def compare(
     selection = select([measured[step] for step in candidates], metric, enabled)
     logger.info("selected step=%d reason=%r", selection.step, selection.reason)
     ask([0, selection.step])
+    if examiner and champion:
+        for step in (CHAMPION, selection.step):
+            measured[step] = replace(measured[step], general_loss=examiner.general_loss(step, models[step]))
     return Evaluation(
         base=measured[0],
         candidates=tuple(measured[step] for step in candidates),
@@ -74,4 +84,5 @@ def compare(
             Generation(line=question.line, prompt=question.prompt, reference=question.reference, base=before, tuned=after)
             for question, before, after in zip(questions, answers.get(0, ()), answers.get(selection.step, ()), strict=True)
         ),
+        champion=measured.get(CHAMPION),
     )

@@ -12,11 +12,11 @@ import torch
 
 from tuneline.data.dataset import TokenDataset
 from tuneline.data.tokens import ChatTokenizer, load_tokenizer
-from tuneline.evaluation.comparison import Question
+from tuneline.evaluation.comparison import CHAMPION, Question
 from tuneline.evaluation.results import Measured, finite
 from tuneline.modeling.generation import generate
 from tuneline.modeling.loading import load_model
-from tuneline.modeling.scoring import score
+from tuneline.modeling.scoring import Score, score
 from tuneline.parameters import EvaluateModel
 from tuneline.progress import Progress, ProgressFile
 
@@ -42,8 +42,10 @@ def open_examiner(folder: Path, base: Path, parameters: EvaluateModel, device: D
     data = folder / "evaluation.safetensors"
     if not data.exists():
         return None
+    general = folder / "general.safetensors"
     return ModelExaminer(
         dataset=TokenDataset.read(data),
+        general=TokenDataset.read(general) if general.exists() else None,
         questions=read_questions(folder, parameters.evaluation_num_prompts),
         tokenizer=load_tokenizer(base),
         max_tokens=parameters.evaluation_max_tokens,
@@ -69,17 +71,30 @@ class ModelExaminer:
     max_tokens: int
     device: Device
     progress: ProgressFile
+    general: TokenDataset | None = None
+    """Examples of what must not be forgotten."""
 
     def score(self, step: int, model: Path) -> Measured:
         """Loss and token accuracy of one model, as tuning computes them: fp32 weights."""
 
+        found = self._score(step, model, self.dataset)
+        logger.info("scored model=%r loss=%.4f token_accuracy=%.4f", _name(step), found.loss, found.token_accuracy)
+        return Measured(step=step, loss=finite(found.loss), token_accuracy=finite(found.token_accuracy), num_predictions=found.num_predictions)
+
+    def general_loss(self, step: int, model: Path) -> float | None:
+        """Loss of one model on the general examples; nothing without any."""
+        if self.general is None:
+            return None
+        found = self._score(step, model, self.general)
+        logger.info("scored model=%r general_loss=%.4f", _name(step), found.loss)
+        return finite(found.loss)
+
+    def _score(self, step: int, model: Path, dataset: TokenDataset) -> Score:
         def report(done: int, total: int) -> None:
             self.progress.report(Progress(f"score {_name(step)}", done, total))
 
         loaded = load_model(model, packed=True, dtype=torch.float32, device=self.device.torch_device)
-        found = score(loaded, self.dataset, tokens_per_row=self.device.tokens_per_row, dtype=self.device.dtype, before_row=report)
-        logger.info("scored model=%r loss=%.4f token_accuracy=%.4f", _name(step), found.loss, found.token_accuracy)
-        return Measured(step=step, loss=finite(found.loss), token_accuracy=finite(found.token_accuracy), num_predictions=found.num_predictions)
+        return score(loaded, dataset, tokens_per_row=self.device.tokens_per_row, dtype=self.device.dtype, before_row=report)
 
     def answer(self, step: int, model: Path) -> list[str]:
         """One model's answers to all questions."""
@@ -96,4 +111,4 @@ class ModelExaminer:
 
 
 def _name(step: int) -> str:
-    return f"step {step}" if step else "the base model"
+    return {0: "the base model", CHAMPION: "the champion"}.get(step, f"step {step}")

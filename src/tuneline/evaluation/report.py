@@ -12,6 +12,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from tuneline.evaluation import charts
+from tuneline.evaluation.promotion import Promotion
 from tuneline.evaluation.results import Evaluation, Generation, History, Measured
 from tuneline.evaluation.selection import Selection, SelectionMetric, written
 from tuneline.evaluation.statistics import DataStatistics, SplitStatistics
@@ -106,8 +107,18 @@ class Row:
     chosen: bool = False
 
 
-def render(*, name: str, resolved: Resolved, statistics: DataStatistics, history: History, evaluation: Evaluation, selection: Selection) -> str:
-    """The whole page."""
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """How the model came about."""
+
+    resolved: Resolved
+    statistics: DataStatistics
+    history: History
+
+
+def render(name: str, facts: Facts, evaluation: Evaluation, selection: Selection, promotion: Promotion | None = None) -> str:
+    """The whole page. `name` is the tuned model's."""
+    resolved, statistics, history = facts.resolved, facts.statistics, facts.history
     model = resolved.base_model
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string(files(__package__).joinpath("report.html").read_text(encoding="utf-8"))
@@ -121,6 +132,8 @@ def render(*, name: str, resolved: Resolved, statistics: DataStatistics, history
         summary=summarise(evaluation, history),
         tiles=comparisons(evaluation.base, evaluation.selected),
         basis=_basis(evaluation, statistics),
+        promotion=promotion,
+        champion_tiles=comparisons(evaluation.champion, evaluation.selected) if evaluation.champion else [],
         curves=_curves(history, selection.step),
         candidate_columns=[metric.label for metric in columns],
         candidates=[

@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Self
 
+from tuneline.storage import Storage, join
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerMetrics:
@@ -35,6 +37,8 @@ class Measured:
     exact_match: float | None = None
     rouge_l: float | None = None
     chrf: float | None = None
+    general_loss: float | None = None
+    """The same as `loss`, on the examples of what must not be forgotten."""
 
     @property
     def is_scored(self) -> bool:
@@ -83,6 +87,8 @@ class Evaluation:
     selected_step: int
     metric: str
     generations: tuple[Generation, ...]
+    champion: Measured | None = None
+    """The model that is to be beaten, if there is one."""
 
     @property
     def selected(self) -> Measured:
@@ -100,6 +106,7 @@ class Evaluation:
             "selected_step": self.selected_step,
             "metric": self.metric,
             "generations": [asdict(generation) for generation in self.generations],
+            "champion": self.champion.to_mapping() if self.champion else None,
         }
         return json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
 
@@ -107,6 +114,10 @@ class Evaluation:
         """Write the JSON file."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.to_json(), encoding="utf-8")
+
+    def publish(self, folder: str) -> None:
+        """Write `evaluation.json` into a folder, a path or a gs:// URI."""
+        Storage().write_text(join(folder, "evaluation.json"), self.to_json())
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -117,12 +128,14 @@ class Evaluation:
             selected_step=content["selected_step"],
             metric=content["metric"],
             generations=tuple(Generation(**generation) for generation in content["generations"]),
+            champion=Measured.from_mapping(content["champion"]) if content.get("champion") else None,
         )
 
     def metadata(self) -> dict[str, float | str]:
         """Flat and finite, as artifact metadata must be: `metric`, `selected_step`, `base_loss`, `selected_loss`, ..."""
         flat: dict[str, float | str] = {"metric": self.metric, "selected_step": self.selected_step}
-        for owner, measured in (("base", self.base), ("selected", self.selected)):
+        owners = {"base": self.base, "selected": self.selected, **({"champion": self.champion} if self.champion else {})}
+        for owner, measured in owners.items():
             flat |= {f"{owner}_{name}": value for name, value in measured.to_mapping().items() if name != "step"}
         return flat
 

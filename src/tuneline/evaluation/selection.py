@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,14 +28,15 @@ class Selection:
     step: int
     reason: str
 
-    def to_json(self, *, checkpoint: str, metric: SelectionMetric, candidates: Sequence[Measured]) -> str:
-        """The content of selected.json; `checkpoint` is the folder's name."""
+    def to_json(self, *, checkpoint: str, metric: SelectionMetric, candidates: Sequence[Measured], promotion: Mapping[str, object] | None = None) -> str:
+        """The content of selected.json; `checkpoint` is the folder's name, `promotion` what became of the champion where there is a gate."""
         content = {
             "selected_step": self.step,
             "checkpoint": checkpoint,
             "metric": metric,
             "reason": self.reason,
             "candidates": [candidate.to_mapping() for candidate in candidates],
+            "promotion": promotion,
         }
         return json.dumps(content, indent=2, allow_nan=False) + "\n"
 

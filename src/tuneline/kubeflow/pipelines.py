@@ -78,13 +78,13 @@ class Kubeflow:
     client: "kfp.Client" = field(init=False)
 
     def __post_init__(self) -> None:
-        with _explained(self.options.address):
+        with explained(self.options.address):
             self.client = _open(self.options)
 
     def create(self, template: Template, values: Mapping[str, Json]) -> RemoteJob:
         """Create the run. Kubeflow has no name that would make this call repeatable, so it is made once."""
         given = self.options
-        with tempfile.TemporaryDirectory() as folder, _explained(given.address, f"The run may have been created: look for {given.name!r} at {given.address}."):
+        with tempfile.TemporaryDirectory() as folder, explained(given.address, f"The run may have been created: look for {given.name!r} at {given.address}."):
             package = Path(folder) / "pipeline.yaml"
             package.write_text(json.dumps(template.spec), encoding="utf-8")  # JSON is YAML
             created = self.client.create_run_from_pipeline_package(
@@ -96,7 +96,7 @@ class Kubeflow:
 
     def look(self, run_id: str, template: Template) -> RemoteJob:
         """The run at this moment."""
-        with _explained(self.options.address):
+        with explained(self.options.address):
             run = self.client.get_run(run_id).to_dict()
         return remote_job(run, template, self.options.address)
 
@@ -161,7 +161,7 @@ def _open(options: RunOptions) -> "kfp.Client":
 
 
 @contextlib.contextmanager
-def _explained(address: str, advice: str = "") -> Iterator[None]:
+def explained(address: str, advice: str = "") -> Iterator[None]:
     """Turn what the client raises into errors that say what to do. What it prints goes to standard error: standard output is ours."""
     try:
         with contextlib.redirect_stdout(sys.stderr):

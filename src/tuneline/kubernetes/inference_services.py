@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tuneline.deployment import KSERVE_SCHEMES
 from tuneline.errors import ModelError, UserError
 from tuneline.registry import resource_id
 from tuneline.registry.models import label
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
-STORAGE_SCHEMES = ("gs://", "s3://")
-"""What KServe can read without further settings, and Kubeflow Pipelines can write."""
 MODEL_FOLDER = "/mnt/models"
 """Where KServe puts the model's files."""
 CPUS = "4"
@@ -42,9 +41,9 @@ class Service:
 
     def to_json(self, namespace: str) -> dict[str, Any]:
         """The object as the cluster takes it. Raises UserError for files that KServe cannot read."""
-        if not self.uri.startswith(STORAGE_SCHEMES):
+        if not self.uri.startswith(KSERVE_SCHEMES):
             raise UserError(
-                f"deploy_model: the model is at {self.uri}; KServe reads {' and '.join(STORAGE_SCHEMES)}.",
+                f"deploy_model: the model is at {self.uri}; KServe reads {' and '.join(KSERVE_SCHEMES)}.",
                 next_action="Set the pipeline root to a gs:// or s3:// folder, or deploy_model to false.",
             )
         accelerators = {"nvidia.com/gpu": str(self.accelerator_count)} if self.accelerator_count else {}

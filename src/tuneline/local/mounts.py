@@ -16,7 +16,9 @@ from tuneline.templates import Json
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _URI_NAMES = ("_uri", "_dir")
 _OUTPUT = "_output_"
-_REGISTRY_STEPS = ("tuneline.steps.upload_model", "tuneline.steps.deploy_model")
+_REGISTERING = ("tuneline.steps.upload_model", "tuneline.steps.deploy_model")
+_COMPARING = tuple(f"tuneline.steps.{name}" for name in ("validate_parameters", "transform_dataset", "tune_model", "evaluate_model"))
+"""Steps that look at earlier models, or read the champion's files."""
 NETWORK_VARIABLES = (
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "all_proxy", "no_proxy"),
     *("HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "GOOGLE_CLOUD_PROJECT"),
@@ -38,16 +40,17 @@ def needs_network(uris: Mapping[str, str]) -> bool:
 
 
 def run_mounts(folder: Path, home: Path, uris: Mapping[str, str], command: Collection[str]) -> list[Mount]:
-    """What a task of a run sees, whatever its inputs: the run, downloaded base models, and what the parameters name; the registry when it registers.
+    """What a task of a run sees, whatever its inputs: the run, downloaded base models, what the parameters name, and the registry when it needs it.
 
     Folders that it writes to are created here, so that they are the caller's.
     """
     outputs = [Path(artifact_path(uri)) for name, uri in uris.items() if _OUTPUT in name and _is_path(uri)]
-    registry = [home / "models"] if any(step in command for step in _REGISTRY_STEPS) else []
+    registry = [home / "models"] if any(step in command for step in _REGISTERING) else []
+    looked_at = [str(home / "models")] if any(step in command for step in _COMPARING) else []
     writable = [folder, home / "downloads", *registry, *outputs]
     for path in writable:
         path.mkdir(parents=True, exist_ok=True)
-    return merged([*(Mount(str(path), writable=True) for path in writable), *readable(uris.values())])
+    return merged([*(Mount(str(path), writable=True) for path in writable), *readable([*looked_at, *uris.values()])])
 
 
 def readable(uris: Iterable[str]) -> list[Mount]:

@@ -25,12 +25,16 @@ class Result:
     tuned_metrics: Mapping[str, Json] = field(default_factory=dict)
     report: str = ""
     """Path of the report page."""
+    skipped: str = ""
+    """Why there was nothing to do."""
+    promotion: str = ""
+    """What became of the champion, and why."""
 
 
 def read_result(folder: RunFolder, record: RunRecord) -> Result:
     """The result of a run, from its outputs and from the artifacts `selected` and `evaluation`."""
     selected, evaluation = _content(record, "selected"), _content(record, "evaluation")
-    step = selected.get("selected_step")
+    step, promotion = selected.get("selected_step"), selected.get("promotion")
     base, candidates = evaluation.get("base"), evaluation.get("candidates")
     chosen = [item for item in candidates if isinstance(item, dict) and item.get("step") == step] if isinstance(candidates, list) else []
     report = folder.path / "report.html"
@@ -41,6 +45,8 @@ def read_result(folder: RunFolder, record: RunRecord) -> Result:
         base_metrics=_measured(base),
         tuned_metrics=_measured(chosen[0]) if chosen and _measured(base) else {},
         report=str(report) if report.exists() else "",
+        skipped=str(_content(record, "resolved").get("skip_reason", "")),
+        promotion=str(promotion.get("reason", "")) if isinstance(promotion, dict) else "",
     )
 
 
@@ -48,7 +54,7 @@ def publish_pages(folder: RunFolder, outputs: Values) -> None:
     """Copy HTML artifacts to `<output>.html` in the run folder: an artifact's own file has no suffix, so browsers show its source."""
     for name, artifact in outputs.artifacts.items():
         page = Path(artifact_path(artifact.uri))
-        if artifact.schema_title == HTML_SCHEMA and page.is_file():
+        if artifact.schema_title == HTML_SCHEMA and page.is_file() and "skipped" not in artifact.metadata:
             shutil.copyfile(page, folder.path / f"{name}.html")
 
 

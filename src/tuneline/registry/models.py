@@ -19,8 +19,10 @@ BASE_MODEL_LABEL = "google-vertex-llm-tuning-base-model-id"
 TUNE_TYPE_LABEL = "tune-type"
 RUN_LABEL = "tuneline-run"
 DATA_LABEL = "tuneline-data"
-"""The first 40 digits of the data's fingerprint."""
-RECORD = "record.json"
+"""What a model was tuned from: see `data_label`."""
+RECORD, LINEAGE = "record.json", "lineage.json"
+DEFAULT, CHAMPION = "default", "champion"
+"""Aliases that versions have here."""
 INCOMING = ".incoming"
 OUTGOING = ".outgoing"
 REMOVED = ".removed"
@@ -62,7 +64,7 @@ class Registration:
         reference, run = self.base_model, self.pipeline_job_name
         tuned = {BASE_MODEL_LABEL: label(reference.replace("@", "-").replace("/", "-")), TUNE_TYPE_LABEL: "sft"} if reference else {}
         data = self.data_fingerprint
-        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data[:40]} if data else {})}
+        own = {**({RUN_LABEL: label(run)} if run else {}), **({DATA_LABEL: data_label(data)} if data else {})}
         return {**self.resource.get("labels", {}), **tuned, **own}
 
 
@@ -85,6 +87,8 @@ class ModelVersion:
     version: int
     is_default: bool
     """Whether the model's name without a version means this one: the newest."""
+    is_champion: bool
+    """Whether it is the one that the next version has to beat: see `tuneline.registry.lineage`."""
     create_time: str
     files: Mapping[str, FileHash]
     folder: Path
@@ -105,6 +109,11 @@ class ModelVersion:
         return self.registration.labels
 
     @property
+    def aliases(self) -> list[str]:
+        """Names that stand for this version instead of its number."""
+        return [*([DEFAULT] if self.is_default else []), *([CHAMPION] if self.is_champion else [])]
+
+    @property
     def artifact_folder(self) -> Path:
         """The model's files, ready to be loaded."""
         return self.folder / "files"
@@ -122,9 +131,8 @@ class ModelVersion:
 
     def to_json(self) -> dict[str, object]:
         """The record as people and programs see it."""
-        aliases = ["default"] if self.is_default else []
         return record_of(
-            self.registration, name=self.name, version_id=str(self.version), aliases=aliases, create_time=self.create_time,
+            self.registration, name=self.name, version_id=str(self.version), aliases=self.aliases, create_time=self.create_time,
             artifact_uri=str(self.artifact_folder), files=self.files,
         )  # fmt: skip
 
@@ -153,6 +161,11 @@ def record_of(
 def label(text: str) -> str:
     """A label value: up to 63 lower-case letters, digits, dashes and underscores."""
     return "".join(letter if (letter.isascii() and letter.isalnum()) or letter in "-_" else "-" for letter in text.lower())[:63]
+
+
+def data_label(data_fingerprint: str) -> str:
+    """A data fingerprint as a label's value, which has no room for all of its digits."""
+    return data_fingerprint[:40]
 
 
 def register(checkpoint: Path, registration: Registration, files: Mapping[str, FileHash] | None = None) -> ModelVersion:
@@ -198,8 +211,9 @@ def remove(version: ModelVersion) -> None:
 
 
 def state() -> tuple[tuple[str, int], ...]:
-    """Something that changes whenever a version comes or goes, and costs less than to read them all."""
-    return tuple(sorted((folder.parent.name, folder.stat().st_mtime_ns) for folder in _models().glob("*/versions")))
+    """Something that changes whenever a version comes or goes or becomes the champion, and costs less than to read them all."""
+    changing = (path for name in ("versions", LINEAGE) for path in _models().glob(f"*/{name}"))
+    return tuple(sorted((str(path), path.stat().st_mtime_ns) for path in changing))
 
 
 def list_versions(labels: Mapping[str, str] | None = None) -> list[ModelVersion]:
@@ -211,23 +225,19 @@ def list_versions(labels: Mapping[str, str] | None = None) -> list[ModelVersion]
 
 
 def get(name: str) -> ModelVersion:
-    """The version that is meant by a resource name, model id or display name, each with `@version` or without; or by `latest`."""
+    """The version that is meant by a resource name, model id or display name, each with `@version`, `@alias` or neither; or by `latest`."""
     versions = list_versions()
     if name == "latest" and versions:
         return versions[0]
-    for text, wanted in ((name, "default"), name.rsplit("@", 1) if "@" in name else ("", "")):
+    for text, wanted in ((name, DEFAULT), name.rsplit("@", 1) if "@" in name else ("", "")):
         for version in versions:
-            if text in (version.name, version.model_id, version.registration.display_name) and _is_meant(version, wanted):
+            if text in (version.name, version.model_id, version.registration.display_name) and wanted in (str(version.version), *version.aliases):
                 return version
     names = sorted({version.registration.display_name for version in versions})
     raise NotFoundError(
         f"no model {name!r} in {_models()}.{did_you_mean(name, names)}",
         next_action=f"Registered models: {', '.join(names)}." if names else "Nothing is registered yet; a pipeline job registers its model.",
     )
-
-
-def _is_meant(version: ModelVersion, wanted: str) -> bool:
-    return version.is_default if wanted == "default" else wanted == str(version.version)
 
 
 def _copy(checkpoint: Path, files: Mapping[str, FileHash], registration: Registration, versions: Path, number: int) -> None:
@@ -248,7 +258,8 @@ def _copy(checkpoint: Path, files: Mapping[str, FileHash], registration: Registr
 def _versions(model: Path) -> list[ModelVersion]:
     """The versions of one model, oldest first."""
     folders = sorted((folder for folder in (model / "versions").glob("[0-9]*") if folder.name.isdecimal()), key=lambda folder: int(folder.name))
-    return [_read(folder, is_default=folder == folders[-1]) for folder in folders]
+    champion = (read_json(model / LINEAGE) or {}).get("champion")
+    return [_read(folder, is_default=folder == folders[-1], is_champion=int(folder.name) == champion) for folder in folders]
 
 
 def _next_number(model: Path) -> int:
@@ -256,7 +267,7 @@ def _next_number(model: Path) -> int:
     return max((int(path.name.removesuffix(REMOVED)) for path in (model / "versions").glob("[0-9]*")), default=0) + 1
 
 
-def _read(folder: Path, *, is_default: bool) -> ModelVersion:
+def _read(folder: Path, *, is_default: bool, is_champion: bool) -> ModelVersion:
     record = read_json(folder / RECORD) or {}
     try:
         create_time, files = record.pop("create_time"), record.pop("files")
@@ -268,6 +279,7 @@ def _read(folder: Path, *, is_default: bool) -> ModelVersion:
         model_id=registration.model_id or folder.parent.parent.name,
         version=int(folder.name),
         is_default=is_default,
+        is_champion=is_champion,
         create_time=str(create_time),
         files={name: FileHash(**file) for name, file in files.items()},
         folder=folder,

@@ -10,36 +10,20 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from tuneline.errors import Interrupted, TunelineError
-from tuneline.storage import GCS_FOLDER
+from tuneline.steps.outputs import OutputArtifact, artifact_uri, write_outputs, write_text
+from tuneline.steps.skipping import is_skipped
+
+__all__ = ["OutputArtifact", "artifact_uri", "labelled_by_run", "labels_of_run", "run_step", "write_outputs", "write_text"]
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 RUN_LABELS = "VERTEX_AI_PIPELINES_RUN_LABELS"
 """Environment variable in which Vertex hands a pipeline job's labels to its tasks, as a JSON object."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputArtifact:
-    """An output as KFP and Vertex record it."""
-
-    uri: str
-    metadata: Mapping[str, object] = field(default_factory=dict)
-
-
-def artifact_uri(path: Path) -> str:
-    """The URI behind a path that KFP mounted: `/gcs/b/x` is `gs://b/x`; any other path stands for itself. A folder of buckets counts as mounted."""
-    text, buckets = str(path), os.environ.get(GCS_FOLDER, "").rstrip("/")
-    mounts = [("/gcs/", "gs://"), ("/s3/", "s3://"), ("/minio/", "minio://"), *([(f"{buckets}/", "gs://")] if buckets else [])]
-    for mount, scheme in mounts:
-        if text.startswith(mount):
-            return scheme + text.removeprefix(mount)
-    return text
 
 
 def labels_of_run() -> dict[str, str]:
@@ -54,25 +38,13 @@ def labelled_by_run() -> dict[str, object]:
     return {"labels": labels} if labels else {}
 
 
-def write_outputs(executor_output: Path, *, artifacts: Mapping[str, OutputArtifact] | None = None, parameters: Mapping[Path, str] | None = None) -> None:
-    """Write output parameters to their files, and the executor output file that carries the artifacts' metadata.
-
-    Stock KFP sees no outputs of a container component without that file. Metadata must be finite and flat.
-    """
-    for path, value in (parameters or {}).items():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(value, encoding="utf-8")
-    records = {name: {"artifacts": [{"name": name, "uri": artifact.uri, "metadata": dict(artifact.metadata)}]} for name, artifact in (artifacts or {}).items()}
-    executor_output.parent.mkdir(parents=True, exist_ok=True)
-    executor_output.write_text(json.dumps({"artifacts": records}, allow_nan=False), encoding="utf-8")
-
-
 def run_step(name: str, main: Callable[[Sequence[str]], None]) -> NoReturn:
     """Run a step's `main` on the command line's arguments and exit with the code that its outcome has."""
     logging.basicConfig(level=logging.INFO, format=LOG_FORMAT, stream=sys.stderr, force=True)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        main(sys.argv[1:])
+        if not is_skipped(sys.argv[1:]):
+            main(sys.argv[1:])
     except TunelineError as error:
         print(f"{name}: {error}", *([error.next_action] if error.next_action else []), sep="\n", file=sys.stderr)
         _write_error(name, error.exit_code, error.attribution, str(error), error.next_action)

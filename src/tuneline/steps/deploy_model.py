@@ -38,7 +38,8 @@ def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, DeployModel, Files)
     record: Mapping[str, object] = {}
     name = ""
-    if parameters.deploy_model:
+    is_kept_out = parameters.upload_model and not files.model_resource_name  # by the champion's gate
+    if parameters.deploy_model and not is_kept_out:
         if not files.model_resource_name:
             raise ParameterError("deploy_model: only a registered model can be deployed.", next_action="Set upload_model to true, or deploy_model to false.")
         labels = {**labels_of_run(), RUN_LABEL: label(files.pipeline_job_name)}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuneline import registry
 from tuneline.data.base_model import locate
-from tuneline.evaluation.candidates import find_candidates
+from tuneline.evaluation.candidates import find_candidates, find_champion
 from tuneline.evaluation.results import History
 from tuneline.interface import parse
 from tuneline.parameters import EvaluateModel
@@ -15,7 +15,6 @@ from tuneline.progress import ProgressFile
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
 from tuneline.steps.launching import launched
-from tuneline.storage import Storage, join
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +41,19 @@ def main(argv: Sequence[str]) -> None:
     from tuneline.evaluation import comparison, examiner
     from tuneline.tuning import devices
 
-    resolved = Resolved.read(files.resolved)
-    base = locate(resolved.base_model.uri, downloads=registry.home() / "downloads")
-    device, progress = devices.prepare_device(resolved.accelerator_type), ProgressFile.from_environment()
+    resolved, downloads = Resolved.read(files.resolved), registry.home() / "downloads"
+    base, device = locate(resolved.base_model.uri, downloads=downloads), devices.prepare_device(resolved.accelerator_type)
+    champion = find_champion(resolved.champion, base, downloads=downloads) if resolved.champion and parameters.champion_gate else None
     evaluation = comparison.compare(
-        base, find_candidates(files.checkpoints), history=History.read(files.history), metric=parameters.selection_metric,
-        examiner=examiner.open_examiner(files.dataset, base, parameters, device, progress), enabled=parameters.enable_checkpoint_selection,
+        base, find_candidates(files.checkpoints), history=History.read(files.history), champion=champion, metric=parameters.selection_metric,
+        examiner=examiner.open_examiner(files.dataset, base, parameters, device, ProgressFile.from_environment()),
+        enabled=parameters.enable_checkpoint_selection,
     )  # fmt: skip
     evaluation.write(files.output_evaluation)
     if parameters.evaluation_output_root_dir:
-        Storage().write_text(join(parameters.evaluation_output_root_dir, "evaluation.json"), evaluation.to_json())
-    measured = OutputArtifact(uri=artifact_uri(files.output_evaluation), metadata=evaluation.metadata())
-    write_outputs(files.executor_output, artifacts={"evaluation": measured}, parameters={files.output_gcp_resources: ""})
+        evaluation.publish(parameters.evaluation_output_root_dir)
+    artifacts = {"evaluation": OutputArtifact(uri=artifact_uri(files.output_evaluation), metadata=evaluation.metadata())}
+    write_outputs(files.executor_output, artifacts=artifacts, parameters={files.output_gcp_resources: ""})
 
 
 if __name__ == "__main__":

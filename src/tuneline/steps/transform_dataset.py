@@ -43,7 +43,8 @@ def main(argv: Sequence[str]) -> None:
         limits=resolved.limits, default_context=parameters.default_context, overlength_policy=parameters.overlength_policy,
     )  # fmt: skip
     report = ProgressFile.from_environment().report
-    statistics = transformation.run(parameters.dataset_uri, parameters.evaluation_data_uri, files.output_dataset, report)
+    data, evaluation, general = parameters.dataset_uri, parameters.evaluation_data_uri, parameters.general_data_uri
+    statistics = transformation.run(data, evaluation, files.output_dataset, report, general_uri=general)
     facts = metadata(statistics)
     LOG.info(" ".join(f"{name}={value}" for name, value in facts.items()))
     write_outputs(files.executor_output, artifacts={"dataset": OutputArtifact(uri=artifact_uri(files.output_dataset), metadata=facts)})

@@ -12,7 +12,7 @@ from tuneline.registry.files import write_json
 from tuneline.registry.models import Registered, Registration
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
-from tuneline.steps.registering import register
+from tuneline.steps.registering import Order, register
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,6 @@ class Files:
     """Inputs and outputs."""
 
     pipeline_job_name: str
-    dataset_fingerprint: str
     serving_image: str
     resolved: Path
     model: Path
@@ -39,14 +38,14 @@ def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, *FLAGS)
     registered, resolved = Registered(resource_name="", record={}), Resolved.read(files.resolved)
     if parameters.upload_model:
-        step, base = json.loads(files.selected.read_text(encoding="utf-8"))["selected_step"], resolved.base_model
-        metrics = Evaluation.read(files.evaluation).metrics_of(step)
+        selected, base = json.loads(files.selected.read_text(encoding="utf-8")), resolved.base_model
         registration = Registration(
-            project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=step, metrics=metrics,
-            pipeline_job_name=files.pipeline_job_name, base_model=base.reference, stands_in=base.stands_in, data_fingerprint=files.dataset_fingerprint,
-            resource=labelled_by_run(),
+            project=parameters.project, location=resolved.upload_region, display_name=parameters.model_display_name, step=selected["selected_step"],
+            metrics=Evaluation.read(files.evaluation).metrics_of(selected["selected_step"]), pipeline_job_name=files.pipeline_job_name,
+            base_model=base.reference, stands_in=base.stands_in, data_fingerprint=resolved.data_fingerprint, resource=labelled_by_run(),
         )  # fmt: skip
-        registered = register(files.model, registration, parameters, resolved, serving_image=files.serving_image, history=files.history)
+        order = Order(registration=registration, parameters=parameters, resolved=resolved, promotion=selected.get("promotion"))
+        registered = register(files.model, order, serving_image=files.serving_image, history=files.history)
     write_json(files.output_uploaded, registered.record)
     name = registered.resource_name
     uploaded = OutputArtifact(uri=artifact_uri(files.output_uploaded), metadata={"resourceName": name} if name else {})

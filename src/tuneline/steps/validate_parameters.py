@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuneline import registry
@@ -14,11 +14,9 @@ from tuneline.inputs import examine_inputs
 from tuneline.interface import parse
 from tuneline.parameters import TuningParameters
 from tuneline.placement import pipeline_location_of
-from tuneline.steps import OutputArtifact, artifact_uri, run_step, write_outputs
+from tuneline.steps import OutputArtifact, artifact_uri, lineage, run_step, skipping, write_outputs, write_text
 from tuneline.storage import Storage
 from tuneline.validation import check
-
-LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,22 +36,24 @@ FLAGS = (TuningParameters, Job)
 
 def main(argv: Sequence[str]) -> None:
     parameters, job = parse(argv, TuningParameters, Job)
-    catalog = load_catalog(Storage().read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
-    location = pipeline_location_of(job.pipeline_location, os.environ)
-    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=location, has_gpu=has_gpu())
+    storage, where, root = Storage(), pipeline_location_of(job.pipeline_location, os.environ), artifact_uri(job.output_resolved)
+    catalog = load_catalog(storage.read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
+    findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=where, has_gpu=has_gpu(), root=root)
     for warning in findings.warnings:
-        LOG.warning(warning)
-    inputs = examine_inputs(parameters, findings, catalog, storage=Storage(), downloads=registry.home() / "downloads")
-    resolved = findings.resolved
-    if resolved is None or inputs.problems:
+        logging.warning(warning)
+    findings = replace(findings, resolved=lineage.with_champion(parameters, findings.resolved))
+    inputs = examine_inputs(parameters, findings, catalog, storage=storage, downloads=registry.home() / "downloads")
+    if findings.resolved is None or inputs.problems:
         raise ParameterError(*findings.problems, *inputs.problems)
+    resolved = lineage.with_skip_reason(parameters, replace(findings.resolved, data_fingerprint=inputs.data_fingerprint))
     for reason in resolved.reasons:
-        LOG.info(reason)
-    metadata = {"base_model": resolved.base_model.stands_in or resolved.base_model.reference, "batch_size": resolved.batch_size}
-    artifact = OutputArtifact(uri=artifact_uri(job.output_resolved), metadata=metadata)
-    job.output_resolved.parent.mkdir(parents=True, exist_ok=True)
-    job.output_resolved.write_text(resolved.to_json(), encoding="utf-8")
-    write_outputs(job.executor_output, artifacts={"resolved": artifact}, parameters={job.output_dataset_fingerprint: inputs.fingerprint})
+        logging.info(reason)
+    # What a run that skips puts out must never be taken from a cache by one that does not.
+    fingerprint = f"skipped-{inputs.fingerprint}" if resolved.skip_reason else inputs.fingerprint
+    metadata = {"batch_size": resolved.batch_size, **resolved.base_model.metadata(), **skipping.skip_metadata(resolved)}
+    write_text(job.output_resolved, resolved.to_json())
+    artifacts, outputs = {"resolved": OutputArtifact(uri=root, metadata=metadata)}, {job.output_dataset_fingerprint: fingerprint}
+    write_outputs(job.executor_output, artifacts=artifacts, parameters=outputs)
 
 
 if __name__ == "__main__":

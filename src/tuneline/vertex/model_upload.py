@@ -6,9 +6,9 @@ from typing import Any
 
 from tuneline.deployment import loading_seconds
 from tuneline.errors import TunelineError, UserError
-from tuneline.registry import resource_id
 from tuneline.registry.models import Registration
 from tuneline.vertex.artifacts import Artifact
+from tuneline.vertex.lineage import model_id_of
 from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, error_of
 
 PORT, PREDICT_ROUTE, HEALTH_ROUTE = 8080, "/predict", "/health"
@@ -59,7 +59,7 @@ class Upload:
 
 def model_id(registration: Registration) -> str:
     """The id of the model that a project and region have by a display name."""
-    return f"tuneline-{resource_id(registration.project, registration.location, registration.display_name)}"
+    return model_id_of(project=registration.project, region=registration.location, display_name=registration.display_name)
 
 
 def container_spec(image: str, arguments: tuple[str, ...], *, num_bytes: int) -> Json:

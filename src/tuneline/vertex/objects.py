@@ -176,6 +176,7 @@ def locations(objects: Objects, parameters: Mapping[str, str]) -> dict[str, tupl
 @contextmanager
 def _explained(uri: str) -> Iterator[None]:
     """Turn what the client raises into errors that say what to do."""
+    from google.api_core.exceptions import ClientError, TooManyRequests
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.exceptions import Forbidden, GoogleCloudError, Unauthorized
 
@@ -184,4 +185,5 @@ def _explained(uri: str) -> Iterator[None]:
     except (Forbidden, Unauthorized) as error:
         raise UserError(f"{uri}: access denied.", next_action="Give the account roles/storage.objectUser on the bucket.") from error
     except (GoogleCloudError, GoogleAuthError, OSError) as error:
-        raise InfrastructureError(f"{uri}: {type(error).__name__}: {error}") from error
+        is_users = isinstance(error, ClientError) and not isinstance(error, TooManyRequests)
+        raise (UserError if is_users else InfrastructureError)(f"{uri}: {type(error).__name__}: {error}") from error

@@ -12,7 +12,7 @@ from tuneline.api.resources.model_versions import KIND, exists, find_version, sy
 from tuneline.api.service import Place, Service
 from tuneline.api.store import Body, Store
 from tuneline.data.base_model import FETCHED_FILES, locate
-from tuneline.registry import home, models, resource_id
+from tuneline.registry import home, lineage, models, resource_id
 from tuneline.registry.files import COMMIT, hashed_files
 from tuneline.registry.models import ModelVersion, Registration
 from tuneline.storage import Storage
@@ -102,6 +102,8 @@ def _register(service: Service, upload: Upload, *, must_be_servable: bool) -> Mo
         except OSError as error:
             raise invalid(f"{error.filename}: {error.strerror}.") from None
         registered = models.register(folder, upload.registration, files)
+    if models.CHAMPION in upload.registration.resource.get("versionAliases", []):
+        lineage.promote(registered)
     synchronise(service)
     return registered
 

@@ -1,9 +1,9 @@
 """Model versions: what is registered on this machine, as resources.
 
 The registry's files (`tuneline.registry.models`) are the truth about which versions exist and what they are made of, whether a pipeline job
-or an upload registered them. The service's store has a row for each version, so that lists can be filtered and paged, and holds
-what only clients of the service change afterwards: display name, description, labels and aliases. Before anything is read, rows
-are made for what is new in the registry and dropped for what has gone.
+or an upload registered them, and about the champion. The service's store has a row for each version, so that lists can be filtered and
+paged, and holds what only clients of the service change afterwards: display name, description, labels and the other aliases. Before
+anything is read, rows are made for what is new in the registry and dropped for what has gone.
 """
 
 import time
@@ -14,14 +14,13 @@ from tuneline.api.filters import Condition
 from tuneline.api.resources.pipeline_job_view import PRIVATE
 from tuneline.api.service import Service
 from tuneline.api.store import Body, Query, Store
+from tuneline.registry import lineage
 from tuneline.registry import models as registry
-from tuneline.registry.models import ModelVersion
+from tuneline.registry.models import CHAMPION, DEFAULT, ModelVersion
 
 KIND, EVALUATIONS = "models", "evaluations"
 FIELDS = ("model", "displayName", "description", "labels", "createTime", "updateTime", "versionId", "versionAliases", "artifactUri")
 """What a list may be filtered and ordered by."""
-DEFAULT = "default"
-"""The alias that every model's name without a version stands for."""
 IS_DEFAULT = Condition(f"json_extract(body, '$.{PRIVATE}.isDefault')")
 SETTLED_NS = 2_000_000_000
 """A folder that changed less than this ago may change again without its time showing it."""
@@ -42,6 +41,10 @@ def synchronise(service: Service) -> None:
             _drop(service.store, name)
         for name in sorted(registered.keys() - known, key=lambda name: registered[name].create_time):
             _add(service.store, registered[name])
+        for name in (name for name, version in registered.items() if version.is_champion):
+            body = service.store.get(name)
+            if CHAMPION not in body["versionAliases"]:
+                set_aliases(service.store, body, [*body["versionAliases"], CHAMPION])
     if all(changed < time.time_ns() - SETTLED_NS for _, changed in state):
         _seen[service.store] = state
 
@@ -79,6 +82,16 @@ def set_aliases(store: Store, body: Body, aliases: list[str]) -> Body:
             if other["name"] != body["name"] and left != other["versionAliases"]:
                 store.update(other["name"], lambda found, left=left: _with_aliases(found, left))  # type: ignore[misc]
         return store.update(body["name"], lambda found: _with_aliases(found, aliases))
+
+
+def merge_aliases(service: Service, name: str, asked: list[str]) -> Body:
+    """Give a version aliases and take others away; whoever is the champion then is so for pipeline jobs, too."""
+    with service.store.transaction():
+        body = find_version(service, name)
+        aliases = merged_aliases(body["versionAliases"], asked)
+        if (CHAMPION in aliases) != (CHAMPION in body["versionAliases"]):
+            (lineage.promote if CHAMPION in aliases else lineage.demote)(registry.get(body["name"]))
+        return set_aliases(service.store, body, aliases)
 
 
 def remove(service: Service, body: Body) -> None:

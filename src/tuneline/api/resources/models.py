@@ -8,7 +8,7 @@ from tuneline.api.filters import Condition
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import endpoint_deployments, model_uploads, model_versions
 from tuneline.api.resources.model_messages import MergeVersionAliasesRequest, Model, UploadModelRequest
-from tuneline.api.resources.model_versions import FIELDS, IS_DEFAULT, KIND, all_versions, find_version, set_aliases
+from tuneline.api.resources.model_versions import FIELDS, IS_DEFAULT, KIND, all_versions, find_version
 from tuneline.api.resources.pipeline_job_view import PRIVATE
 from tuneline.api.resources.update_masks import changes
 from tuneline.api.service import Place, Service
@@ -59,10 +59,8 @@ def create_router(service: Service, version: str) -> APIRouter:
         problems = model_uploads.alias_problems([alias.removeprefix("-") for alias in request.version_aliases])
         if problems:
             raise invalid(*problems)
-        with service.store.transaction():
-            body = find_version(service, _name(project, location, model_id))
-            body = set_aliases(service.store, body, model_versions.merged_aliases(body["versionAliases"], request.version_aliases))
-            return view(service, body, is_versioned="@" in model_id)
+        body = model_versions.merge_aliases(service, _name(project, location, model_id), request.version_aliases)
+        return view(service, body, is_versioned="@" in model_id)
 
     @router.delete(f"{one}:deleteVersion", operation_id=f"{version}_delete_model_version")
     def delete_version(project: str, location: str, model_id: str) -> Body:

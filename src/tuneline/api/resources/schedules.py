@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from pydantic import AfterValidator
 
 from tuneline.api import operations
-from tuneline.api.cron import Cron
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import pipeline_jobs
@@ -15,6 +14,7 @@ from tuneline.api.service import Service
 from tuneline.api.store import Body
 from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import Message, Struct, parse
+from tuneline.cron import Cron
 from tuneline.local.run_record import now
 from tuneline.registry import resource_id
 

@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from croniter import CroniterBadCronError, CroniterBadDateError, croniter
-
-from tuneline.api.faults import invalid
+from tuneline.errors import UserError
 
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)", re.DOTALL)
 EXPECTED = "expected five fields such as '0 3 * * 1', with 'TZ=Europe/Berlin ' before them for another zone than UTC"
@@ -19,27 +17,35 @@ class Cron:
 
     fields: str
     zone: ZoneInfo
+    has_zone: bool
+    """Whether the expression names its zone."""
 
     @classmethod
     def parse(cls, text: str) -> "Cron":
-        """The expression; a Fault tells what is wrong with it."""
+        """The expression; a UserError tells what is wrong with it."""
+        try:
+            from croniter import CroniterBadCronError, CroniterBadDateError
+        except ModuleNotFoundError:
+            raise UserError("cron: to read it takes the package croniter, which is not installed: pip install 'tuneline[vertex]'.") from None
         match = _ZONE.fullmatch(text.strip())
         name, fields = match.groups() if match else ("UTC", text.strip())
         try:
             zone = ZoneInfo(name)
         except (KeyError, OSError, ValueError):  # no such zone, or a path out of the database
-            raise invalid(f"cron: found the time zone {name!r}; expected one of the IANA database, such as Europe/Berlin.") from None
+            raise UserError(f"cron: found the time zone {name!r}; expected one of the IANA database, such as Europe/Berlin.") from None
         if len(fields.split()) != 5:
-            raise invalid(f"cron: found {text!r}; {EXPECTED}.")
-        cron = cls(fields, zone)
+            raise UserError(f"cron: found {text!r}; {EXPECTED}.")
+        cron = cls(fields, zone, has_zone=match is not None)
         try:
             cron.after(datetime.now(UTC))
         except (CroniterBadCronError, CroniterBadDateError, ValueError) as error:
-            raise invalid(f"cron: found {text!r} ({error}); {EXPECTED}.") from None
+            raise UserError(f"cron: found {text!r} ({error}); {EXPECTED}.") from None
         return cron
 
     def after(self, moment: datetime) -> datetime:
         """The first time after `moment`, in UTC. A fixed hour that a clock change repeats counts once, one that it skips comes at its end."""
+        from croniter import croniter
+
         times = croniter(self.fields, moment.astimezone(self.zone))
         local: datetime = times.get_next(datetime)
         while local.fold and "*" not in self.fields.split()[1]:
