@@ -179,7 +179,7 @@ class Campaign:
         elif kind in FILES:
             known = self._files(kind)
             self._wait_for(lambda: self._files(kind) != known)
-            time.sleep(self._random.uniform(0, 0.1))
+            time.sleep(self._random.uniform(0, 0.02))
         else:
             time.sleep(self._random.uniform(0, 2))
         self._end()

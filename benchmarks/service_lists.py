@@ -1,6 +1,6 @@
 """How long does a page take when ten thousand jobs have ended? Lists of pipeline jobs and tuning jobs, over HTTP.
 
-    python -m benchmarks.service_lists [--jobs 10000] [--requests 100] [--json FILE]
+    python -m benchmarks.service_lists [--jobs 10000] [--requests 200] [--json FILE]
 
 One real tuning job is run first. What the service keeps of it, and of its pipeline job, is then copied ten thousand times, each time with
 an id, a display name, labels, times and a state of its own. Pages have 100 jobs; a page counts until its last byte has come.
@@ -128,7 +128,7 @@ def table(figures: dict[str, dict[str, dict[str, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=10_000)
-    parser.add_argument("--requests", type=int, default=100, help="of each list; at least 2")
+    parser.add_argument("--requests", type=int, default=200, help="of each list; at least 2")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     figures: dict[str, dict[str, dict[str, float]]] = {}
