@@ -12,6 +12,8 @@ from tuneline.api.filters import Condition, both, parse_filter, parse_order
 from tuneline.api.store import Body, Query, Store
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1000
+MAX_DIGITS = 18
+"""Of a number in the query: what has more is no number of rows."""
 T = TypeVar("T")
 
 
@@ -25,7 +27,7 @@ class ListRequest:
         self.token = pageToken or given.get("page_token", "")
         self.read_mask = readMask or given.get("read_mask", "")
         size = given.get("page_size", "") if not pageSize else str(pageSize)
-        if (size and not size.removeprefix("-").isdecimal()) or size.startswith("-"):
+        if size and not (size.isdecimal() and len(size) <= MAX_DIGITS):
             raise invalid(f"page_size: found {size!r}; expected a whole number from 0 to {MAX_SIZE}.")
         self.size = min(int(size or 0) or DEFAULT_SIZE, MAX_SIZE)
 
@@ -74,7 +76,7 @@ def _offset(listing: ListRequest) -> int:
         return 0
     try:
         offset, text, order = json.loads(base64.urlsafe_b64decode(listing.token))
-        if isinstance(offset, int) and offset > 0 and (text, order) == (listing.filter, listing.order_by):
+        if isinstance(offset, int) and 0 < offset < 10**MAX_DIGITS and (text, order) == (listing.filter, listing.order_by):
             return offset
     except ValueError:
         pass

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from tuneline.api.faults import Fault, not_found
-from tuneline.api.filters import Condition
+from tuneline.api.filters import Condition, json_path
 from tuneline.local.run_record import now
 
 Body: TypeAlias = dict[str, Any]
@@ -126,10 +126,11 @@ class Store:
         text, values = query.condition.sql() if query.condition else ("1", ())
         where = "kind = ?" if query.parent == "*" else "kind = ? AND parent = ?"
         parents = () if query.parent == "*" else (query.parent,)
-        order = ", ".join(f"{'create_time' if field == 'createTime' else _json_value(field)} {'DESC' if down else 'ASC'}" for field, down in query.order)
+        order = ", ".join(f"{'create_time' if field == 'createTime' else 'json_extract(body, ?)'} {'DESC' if down else 'ASC'}" for field, down in query.order)
+        paths = [json_path(field) for field, _ in query.order if field != "createTime"]
         rows = self._connection().execute(
-            f"SELECT body FROM resources WHERE {where} AND ({text}) ORDER BY {order}, name LIMIT ? OFFSET ?",  # noqa: S608 (names are checked by filters)
-            (query.kind, *parents, *values, limit, offset),
+            f"SELECT body FROM resources WHERE {where} AND ({text}) ORDER BY {order}, name LIMIT ? OFFSET ?",  # noqa: S608 (question marks)
+            (query.kind, *parents, *values, *paths, limit, offset),
         )
         return [json.loads(row[0]) for row in rows]
 
@@ -151,7 +152,3 @@ class Store:
         """What was kept under a digest."""
         row = self._connection().execute("SELECT content FROM documents WHERE digest = ?", (digest,)).fetchone()
         return {} if row is None else json.loads(row[0])
-
-
-def _json_value(field: str) -> str:
-    return f"""json_extract(body, '$.{".".join(f'"{part}"' for part in field.split("."))}')"""

@@ -10,6 +10,7 @@ from fastapi import APIRouter
 
 from tuneline.api import operations
 from tuneline.api.admission import Admission, admit
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.jobs import Job
 from tuneline.api.paging import Listing, page
@@ -19,12 +20,13 @@ from tuneline.api.store import Body
 from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import Labels, Message, Struct
 from tuneline.catalog import load_catalog
+from tuneline.data.data_files import local_path
 from tuneline.errors import TunelineError
 from tuneline.hardware import has_gpu
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
 from tuneline.storage import GCS_FOLDER, Storage
-from tuneline.templates import HOSTED, Template, load, names, read
+from tuneline.templates import HOSTED, Template, load, names, template_of
 
 KIND = "pipelineJobs"
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -78,18 +80,18 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job", responses=shows(PipelineJob))
     def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Body:  # noqa: N803
         return view(service, create_job(service, f"projects/{project}/locations/{location}", job, pipelineJobId or pipeline_job_id))
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs", responses=lists(PipelineJob, KIND))
     def list_jobs(project: str, location: str, listing: Listing) -> Body:
         brief = bool(listing.read_mask)
         return page(
             service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS, show=lambda body: view(service, body, is_brief=brief)
         )
 
-    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job")
+    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job", responses=shows(PipelineJob))
     def get(project: str, location: str, job_id: str) -> Body:
         return view(service, service.store.get(f"projects/{project}/locations/{location}/{KIND}/{job_id}"))
 
@@ -98,7 +100,7 @@ def create_router(service: Service, version: str) -> APIRouter:
         cancel_job(service, f"projects/{project}/locations/{location}/{KIND}/{job_id}")
         return {}
 
-    @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job")
+    @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job", responses=OPERATION)
     def delete(project: str, location: str, job_id: str) -> Body:
         name = f"projects/{project}/locations/{location}/{KIND}/{job_id}"
         body = service.store.get(name)
@@ -164,7 +166,7 @@ def cancel_job(service: Service, name: str) -> None:
 def _template(job: PipelineJob) -> Template:
     """The template that the job brings, or names."""
     if job.pipeline_spec:
-        template = read(json.dumps(job.pipeline_spec), "pipelineSpec")
+        template = template_of(job.pipeline_spec, "pipelineSpec")
     elif job.template_uri in HOSTED or job.template_uri in names():
         template = load(job.template_uri)
     else:
@@ -179,6 +181,9 @@ def _admit(service: Service, template: Template, job: PipelineJob, location: str
         raise invalid("runtimeConfig.parameters: the form of schema version 2.0.0; expected runtimeConfig.parameterValues.")
     given = job.runtime_config.parameter_values
     overlay = str(given.get("catalog_uri") or service.settings.catalog)
+    path = local_path(overlay)
+    if path is not None and "\0" not in overlay and path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise invalid(f"catalog_uri: {overlay} is no file; expected a TOML file.")
     try:
         catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
         admission = admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())
