@@ -73,9 +73,11 @@ check: $(VENV)/dev ## style, types, import floors, generated files
 	$(BIN)/mypy src components pipelines images
 	$(BIN)/lint-imports
 	$(BIN)/python -m pipelines.compile --check
+	$(BIN)/python -m scripts.openapi --check
 
-compile: $(VENV)/dev ## write compiled/ anew
+compile: $(VENV)/dev ## write compiled/ and docs/openapi.json anew
 	$(BIN)/python -m pipelines.compile
+	$(BIN)/python -m scripts.openapi
 
 wheel: $(VENV)/dev ## build dist/*.whl with the templates and the base model inside
 	$(BIN)/python -m build --wheel --outdir dist

@@ -8,6 +8,8 @@ from zoneinfo import ZoneInfo
 from tuneline.errors import UserError
 
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)", re.DOTALL)
+_ANY_TIME = re.compile(r"(?<![a-z])[hr](?![a-z])", re.IGNORECASE)
+"""croniter's own fields for "some time or other": R is another one each time, H needs a name."""
 EXPECTED = "expected five fields such as '0 3 * * 1', with 'TZ=Europe/Berlin ' before them for another zone than UTC"
 
 
@@ -33,7 +35,7 @@ class Cron:
             zone = ZoneInfo(name)
         except (KeyError, OSError, ValueError):  # no such zone, or a path out of the database
             raise UserError(f"cron: found the time zone {name!r}; expected one of the IANA database, such as Europe/Berlin.") from None
-        if len(fields.split()) != 5:
+        if len(fields.split()) != 5 or _ANY_TIME.search(fields):
             raise UserError(f"cron: found {text!r}; {EXPECTED}.")
         cron = cls(fields, zone, has_zone=match is not None)
         try:

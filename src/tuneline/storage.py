@@ -201,6 +201,8 @@ def _split(uri: str) -> tuple[str, str]:
     if scheme == "gs" and folder and path.strip("/"):
         if ".." in PurePosixPath(path).parts:
             raise DatasetError(f"{uri}: '..' leads out of the bucket.", next_action="Give the whole URI.")
+        if path.startswith("."):  # what the service keeps beside its buckets
+            raise DatasetError(f"{uri}: no bucket's name begins with a dot.", next_action="Check the spelling.")
         return "file", f"{folder}/{path}"
     return scheme, path
 

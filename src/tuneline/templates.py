@@ -146,6 +146,11 @@ def read(text: str, source: str) -> Template:
         document = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text).get_single_data()
     except yaml.YAMLError as error:
         raise TemplateError(f"{source}: is not one YAML document ({' '.join(str(error).split())}).") from None
+    return template_of(document, source, text)
+
+
+def template_of(document: object, source: str, text: str = "") -> Template:
+    """The template in a document that was read already; without its text it has no digest."""
     spec = _mapping(document, source)
     if not {"pipelineInfo", "root", "deploymentSpec", "components"} <= spec.keys():
         raise TemplateError(

@@ -1,7 +1,7 @@
 """What a model's server is to the service, without a model: `python fake_server.py tuneline.serving.server --endpoint-id ID ...`.
 
-It says which model it is and what it was asked. A model whose folder has a file `broken` does not start. A body may ask it to end by itself
-(`stop_by_itself`, `stop_in_the_middle`), or to answer nothing and tell when the client has gone (`until_gone`).
+It says which model it is and what it was asked, and refuses what it cannot read. A model whose folder has a file `broken` does not start. A body
+may ask it to end by itself (`stop_by_itself`, `stop_in_the_middle`), or to answer nothing and tell when the client has gone (`until_gone`).
 """
 
 import argparse
@@ -11,6 +11,8 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+import orjson
 
 from tuneline.registry import endpoints
 from tuneline.registry.endpoints import ServerReport
@@ -26,7 +28,12 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200, {"status": "SERVING"})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        try:
+            self.respond(orjson.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            self.answer(400, {"error": {"code": 400, "message": f"body: {error}", "status": "INVALID_ARGUMENT"}})
+
+    def respond(self, body: Any) -> None:
         if body.get("stop_by_itself"):
             report("STOPPED", "idle for 1 s")
             os._exit(0)

@@ -92,6 +92,8 @@ def test_order(store: Store) -> None:
     assert ordered("create_time") == "012"
     assert ordered("state, create_time desc") == "120"
     assert ordered("labels.team desc, count desc") == "102"
+    assert ordered("labels.x.y desc, count") == "102"
+    assert ordered("count, count desc") == "012"
     for wrong in ("nothing", "state sideways", "state desc asc", "labels.a\"')"):
         with pytest.raises(Fault):
             parse_order(wrong, FIELDS)

@@ -46,9 +46,12 @@ def test_what_does_not_fit_is_refused(client: TestClient, board: str) -> None:
     assert client.post(experiment, params={"tensorboardExperimentId": "e"}, json={}).status_code == 200
     assert client.post(experiment, params={"tensorboardExperimentId": "e"}, json={}).status_code == 409
     run = client.post(f"{experiment}/e/runs", params={"tensorboardRunId": "r"}, json={}).json()["name"]
-    assert client.post(f"/v1/{run}/timeSeries", json={"valueType": "TENSOR"}).status_code == 501
+    assert client.post(f"/v1/{run}/timeSeries", json={"valueType": "TENSOR"}).status_code == 400
     assert [item["name"] for item in client.get(experiment).json()["tensorboardExperiments"]] == [f"{board}/experiments/e"]
-    assert client.patch(f"/v1/{run}", params={"updateMask": "displayName"}, json={"displayName": "x", "description": "y"}).json()["displayName"] == "x"
+    for mask in ({"updateMask": "displayName"}, {"update_mask": "display_name"}):
+        changed = client.patch(f"/v1/{run}", params=mask, json={"displayName": str(mask), "description": "y"}).json()
+        assert (changed["displayName"], "description" in changed) == (str(mask), False)
+    assert "cannot be changed here" in client.patch(f"/v1/{run}", params={"updateMask": "displayNames"}, json={}).json()["error"]["message"]
 
 
 def test_a_job_leaves_its_scalars(client: TestClient, service: Service, board: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

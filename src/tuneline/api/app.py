@@ -1,6 +1,7 @@
 """The application: all routes under `/v1` and `/v1beta1`, operations also under `/ui`, errors as google.rpc.Status."""
 
 import logging
+from functools import cache
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -8,14 +9,18 @@ from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from tuneline import __version__
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION
+from tuneline.api.document import Json, describe
 from tuneline.api.fault_injection import FaultInjection
 from tuneline.api.faults import Fault, fault_of, status_name
 from tuneline.api.gcs import router_of
 from tuneline.api.security import Gate
 from tuneline.api.service import Service
+from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import refusal
 from tuneline.errors import TunelineError
 
@@ -26,7 +31,10 @@ VERSIONS = ("v1", "v1beta1")
 def create_app(service: Service) -> FastAPI:
     """All routes over one service."""
     app = FastAPI(
-        title="Tuneline", version=__version__, description="Vertex-shaped tuning service on top of the embedded engine.", docs_url=None, redoc_url=None
+        title="Tuneline",
+        version=__version__,
+        openapi_url=None,
+        redirect_slashes=False,
     )
     app.add_middleware(Gate, settings=service.settings)
     if service.settings.faults is not None:
@@ -39,7 +47,15 @@ def create_app(service: Service) -> FastAPI:
         app.include_router(_operations(service, prefix), prefix=f"/{prefix}")
     app.include_router(router_of(service.buckets))
 
-    @app.get("/health", tags=["service"])
+    @cache
+    def document() -> Json:
+        return describe(app)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    def openapi() -> Json:
+        return document()
+
+    @app.get("/health", operation_id="service_get_health", tags=["service"])
     def health() -> dict[str, str]:
         return {"status": "SERVING"}
 
@@ -53,18 +69,20 @@ def _resource_routers(service: Service, version: str) -> list[APIRouter]:
 
 
 def _operations(service: Service, prefix: str) -> APIRouter:
-    router = APIRouter(tags=["operations"])
+    router = APIRouter(route_class=StrictRoute, tags=["operations"])
 
     def operation(name: str) -> dict[str, object]:
         return operations.answer(service.store.get(name))
 
-    @router.get("/projects/{project}/locations/{location}/operations/{operation_id}", operation_id=f"{prefix}_get_location_operation")
+    @router.get("/projects/{project}/locations/{location}/operations/{operation_id}", operation_id=f"{prefix}_get_location_operation", responses=OPERATION)
     def of_location(project: str, location: str, operation_id: str) -> dict[str, object]:
         return operation(f"projects/{project}/locations/{location}/operations/{operation_id}")
 
-    @router.get("/projects/{project}/locations/{location}/{kind}/{resource}/operations/{operation_id}", operation_id=f"{prefix}_get_operation")
-    def of_resource(project: str, location: str, kind: str, resource: str, operation_id: str) -> dict[str, object]:
-        return operation(f"projects/{project}/locations/{location}/{kind}/{resource}/operations/{operation_id}")
+    @router.get(
+        "/projects/{project}/locations/{location}/{resource:path}/operations/{operation_id}", operation_id=f"{prefix}_get_operation", responses=OPERATION
+    )
+    def of_resource(project: str, location: str, resource: str, operation_id: str) -> dict[str, object]:
+        return operation(f"projects/{project}/locations/{location}/{resource}/operations/{operation_id}")
 
     return router
 
@@ -90,13 +108,17 @@ def _add_error_handlers(app: FastAPI) -> None:
     async def framework_error(request: Request, error: HTTPException) -> Response:
         if isinstance(error.__cause__, Fault):  # raised while the framework read the body
             return await refused(request, error.__cause__)
-        message = f"{request.method} {request.url.path}: there is no such method here." if error.status_code in (404, 405) else str(error.detail)
+        message = f"{request.method} {request.scope['path']}: there is no such method here." if error.status_code in (404, 405) else str(error.detail)
         body = {"error": {"code": error.status_code, "message": message, "status": status_name(error.status_code)}}
         return JSONResponse(body, status_code=error.status_code)
 
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, _error: ClientDisconnect) -> Response:
+        return await refused(request, Fault("CANCELLED", "the client has gone.", http_status=499))  # for nobody; but no bug either
+
     @app.exception_handler(Exception)
     async def bug(request: Request, error: Exception) -> Response:
-        LOG.error("%s %s", request.method, request.url.path, exc_info=error)
+        LOG.error("%s %r", request.method, request.scope["path"], exc_info=error)
         return JSONResponse(Fault("INTERNAL", "This is a bug of Tuneline; the service's log has it.").to_json(), status_code=500)
 
 

@@ -20,6 +20,8 @@ _FREE = ("labels.", "metadata.")
 """Maps, whose keys are the user's own."""
 _KEY = re.compile(r"[\w./-]+")
 _MAX_DEPTH = 20
+MAX_COMPARISONS = 100
+"""Of a filter, and fields of an order. SQLite takes an expression of up to 1000 levels."""
 
 Sql: TypeAlias = tuple[str, tuple[object, ...]]
 
@@ -50,28 +52,37 @@ def parse_filter(text: str, fields: Collection[str]) -> Condition | None:
 
 def parse_order(text: str, fields: Collection[str]) -> tuple[tuple[str, bool], ...]:
     """`create_time desc, display_name` as JSON names, and whether the largest comes first."""
-    order = []
+    order: dict[str, bool] = {}
     for part in filter(None, (item.strip() for item in text.split(","))):
         name, *direction = part.split()
         if direction not in ([], ["asc"], ["desc"]):
             raise invalid(f"order_by: found {part!r}; expected a field, optionally with 'asc' or 'desc'.")
-        order.append((_field("order_by", name, fields), direction == ["desc"]))
-    return tuple(order)
+        order.setdefault(_field("order_by", name, fields), direction == ["desc"])  # a field that comes again changes nothing
+    if len(order) > MAX_COMPARISONS:
+        raise invalid(f"order_by: found {len(order)} fields; expected at most {MAX_COMPARISONS}.")
+    return tuple(order.items())
+
+
+def json_path(field: str) -> str:
+    """The JSON path of a field; a map's key may hold dots."""
+    parts = field.split(".", 1) if field.startswith(_FREE) else field.split(".")
+    return "$" + "".join(f'."{part}"' for part in parts)
 
 
 class _Parser:
     def __init__(self, text: str, fields: Collection[str]) -> None:
-        self._text, self._fields = text, fields
+        self._text, self._fields = text.rstrip(), fields
         self._tokens: list[tuple[str, str]] = []
         place = 0
-        while place < len(text.rstrip()):
-            match = _TOKEN.match(text, place)
+        while place < len(self._text):
+            match = _TOKEN.match(self._text, place)
             if match is None:
                 raise self._refusal(f"cannot be read at character {place + 1}")
             self._tokens.append((str(match.lastgroup), match[str(match.lastgroup)]))
             place = match.end()
         self._next = 0
         self._depth = 0
+        self._comparisons = 0
 
     def whole(self) -> Condition:
         condition = self._or()
@@ -118,7 +129,10 @@ class _Parser:
         if self._peek()[0] == "text" and name.endswith("."):
             name += self._pop()[1][1:-1]  # labels."a-key"
         field = _field("filter", name, self._fields)
-        path = _path(field)
+        self._comparisons += 1
+        if self._comparisons > MAX_COMPARISONS:
+            raise self._refusal(f"has more than {MAX_COMPARISONS} comparisons")
+        path = json_path(field)
         _, sign = self._pop()
         kind, value = self._pop()
         if kind == "text":
@@ -150,7 +164,7 @@ class _Parser:
         return True
 
     def _refusal(self, problem: str) -> Exception:
-        return invalid(f'filter: {self._text!r} {problem}. Expected comparisons such as display_name="x" AND labels.team:*.')
+        return invalid(f'filter: {self._text[:200]!r} {problem}. Expected comparisons such as display_name="x" AND labels.team:*.')
 
 
 def _joined(word: str, parts: list[Condition]) -> Condition:
@@ -167,9 +181,3 @@ def _field(what: str, name: str, fields: Collection[str]) -> str:
     if field not in fields:
         raise invalid(f"{what}: unknown field {name!r}; expected one of {', '.join(sorted(fields))}.{did_you_mean(field, fields)}")
     return field
-
-
-def _path(field: str) -> str:
-    """The JSON path of a field; a map's key may hold dots."""
-    parts = field.split(".", 1) if field.startswith(_FREE) else field.split(".")
-    return "$" + "".join(f'."{part}"' for part in parts)

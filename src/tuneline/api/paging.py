@@ -12,6 +12,8 @@ from tuneline.api.filters import Condition, both, parse_filter, parse_order
 from tuneline.api.store import Body, Place, Query, Store
 
 DEFAULT_SIZE, MAX_SIZE = 100, 1000
+MAX_DIGITS = 18
+"""Of a number in the query: what has more is no number of rows."""
 T = TypeVar("T")
 
 
@@ -25,7 +27,7 @@ class ListRequest:
         self.token = pageToken or given.get("page_token", "")
         self.read_mask = readMask or given.get("read_mask", "")
         size = given.get("page_size", "") if not pageSize else str(pageSize)
-        if (size and not size.removeprefix("-").isdecimal()) or size.startswith("-"):
+        if size and not (size.isdecimal() and len(size) <= MAX_DIGITS):
             raise invalid(f"page_size: found {size!r}; expected a whole number from 0 to {MAX_SIZE}.")
         self.size = min(int(size or 0) or DEFAULT_SIZE, MAX_SIZE)
 
@@ -84,7 +86,7 @@ def _offset(listing: ListRequest) -> int:
     match _start(listing):
         case None:
             return 0
-        case int(offset) if offset > 0:
+        case int(offset) if 0 < offset < 10**MAX_DIGITS:
             return offset
     raise _refusal()
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from tuneline.api import scalars
 from tuneline.api.faults import Fault
 from tuneline.api.jobs import Look
-from tuneline.api.resources.tensorboards import Resource, create_resource
+from tuneline.api.resources.tensorboard_messages import Resource
+from tuneline.api.resources.tensorboards import create_resource
 from tuneline.api.service import Service
 from tuneline.api.store import Body
 from tuneline.local.artifacts import artifact_path

@@ -32,7 +32,16 @@ def forget(store: Store, series: str) -> None:
 
 
 def seconds(wall_time: object) -> float:
-    """A time as JSON has it: RFC 3339, seconds, or `{"seconds", "nanos"}`. Raises ValueError."""
+    """A time as JSON has it: RFC 3339, seconds, or `{"seconds", "nanos"}`. Raises ValueError, also for one that has no RFC 3339."""
+    try:
+        found = _seconds(wall_time)
+        moment(found)
+    except (TypeError, OverflowError, OSError) as error:
+        raise ValueError(wall_time) from error
+    return found
+
+
+def _seconds(wall_time: object) -> float:
     if isinstance(wall_time, dict):
         return int(wall_time.get("seconds", 0)) + int(wall_time.get("nanos", 0)) / 1e9
     if isinstance(wall_time, int | float):

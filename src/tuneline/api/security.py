@@ -15,6 +15,8 @@ from tuneline.api.settings import Settings
 UPLOADS = "/upload/"
 MAX_CLIENTS = 4096
 """Addresses whose requests are counted at the same time."""
+MAX_LENGTH_DIGITS = 18
+"""Of Content-Length: more of them is more than any limit, and than Python reads as a number."""
 
 
 class Gate:
@@ -52,8 +54,8 @@ class Gate:
             return Fault("RESOURCE_EXHAUSTED", f"more than {self._settings.requests_per_second:g} requests a second; try again in a moment.")
         length = headers.get("content-length", "0")
         limit = self._settings.max_upload_bytes if UPLOADS in scope["path"] else self._settings.max_body_bytes
-        if length.isdecimal() and int(length) > limit:
-            return Fault("INVALID_ARGUMENT", f"body: {length} bytes; expected at most {limit}.", http_status=413)
+        if length.isdecimal() and (len(length) > MAX_LENGTH_DIGITS or int(length) > limit):
+            return Fault("INVALID_ARGUMENT", f"body: {length[:MAX_LENGTH_DIGITS]} bytes; expected at most {limit}.", http_status=413)
         return None
 
 

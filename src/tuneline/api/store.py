@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import orjson
 
 from tuneline.api.faults import Fault, not_found
-from tuneline.api.filters import Condition
+from tuneline.api.filters import Condition, json_path
 from tuneline.local.run_record import now
 
 Body: TypeAlias = dict[str, Any]
@@ -209,8 +209,8 @@ def _key(field: str) -> str:
     """The SQL expression for a field; a missing one comes before all others."""
     if field == "createTime":
         return "create_time"
-    path = ".".join(f'"{part}"' for part in field.split("."))
-    return f"coalesce(json_extract(body, '$.{path}'), '')"
+    path = json_path(field).replace("'", "''")
+    return f"coalesce(json_extract(body, '{path}'), '')"
 
 
 def _beyond(keys: Sequence[tuple[str, bool]], after: Place) -> Condition:

@@ -5,11 +5,11 @@ curl users write `training_dataset_uri`, google-cloud-aiplatform sends `"tuningM
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import orjson
 from fastapi.responses import Response
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from tuneline.api.faults import Fault, invalid
@@ -19,6 +19,8 @@ from tuneline.templates import Json
 M = TypeVar("M", bound="Message")
 SURROUNDINGS = 40
 """Characters of a body that are shown on each side of an error."""
+MAX_PROBLEMS = 100
+"""That one answer tells of a body. It may have hundreds of thousands."""
 
 
 class Message(BaseModel):
@@ -55,6 +57,23 @@ class JsonAnswer(Response):
         return orjson.dumps(content)
 
 
+def no_truth_value(value: object) -> object:
+    """For numbers: Python counts `true` as 1."""
+    if isinstance(value, bool):
+        raise ValueError(f"found {str(value).lower()}; expected a number.")
+    return value
+
+
+Int32 = Annotated[int, Field(ge=-(2**31), lt=2**31), WithJsonSchema({"type": "integer", "format": "int32"})]
+Whole = Annotated[int, Field(ge=-(2**63), lt=2**63), WithJsonSchema({"type": "integer", "format": "int64"})]
+Int64 = Annotated[
+    int,
+    Field(ge=-(2**63), lt=2**63),
+    BeforeValidator(no_truth_value),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"anyOf": [{"type": "integer", "format": "int64"}, {"type": "string", "pattern": "^-?[0-9]{1,19}$"}]}, mode="validation"),
+]
+"""A 64-bit number; clients send and read it as text."""
 Labels = dict[str, str]
 Struct = dict[str, Any]
 
@@ -71,7 +90,9 @@ def parse(kind: type[M], body: object) -> M:
 
 def refusal(kind: type[BaseModel] | None, errors: Sequence[Any], text: str = "") -> Fault:
     """What pydantic found, in our words: where, what was expected, and the name that was perhaps meant. `text` is the body, if it was no JSON."""
-    return invalid(*dict.fromkeys(_problem(kind, error, text) for error in errors))
+    left_out = len(errors) - MAX_PROBLEMS
+    more = [f"And {left_out} more."] if left_out > 0 else []
+    return invalid(*dict.fromkeys(_problem(kind, error, text) for error in errors[:MAX_PROBLEMS]), *more)
 
 
 def _problem(kind: type[BaseModel] | None, error: Mapping[str, Any], text: str) -> str:

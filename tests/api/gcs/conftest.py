@@ -11,8 +11,10 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
+from starlette.exceptions import HTTPException
 
 from tuneline.api.gcs import Buckets, router_of
+from tuneline.api.gcs.wire import unknown
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def current() -> Current:
 
 @pytest.fixture(scope="session")
 def application(current: Current) -> FastAPI:
-    app = FastAPI()
+    app = FastAPI(exception_handlers={HTTPException: unknown})
     app.include_router(router_of(current))
     return app
 

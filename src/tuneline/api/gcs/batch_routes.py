@@ -53,13 +53,16 @@ async def _call(calls: ASGIApp, request: Request, content: bytes) -> tuple[int, 
     words = head.split(b"\n", 1)[0].split()
     if len(words) != 3:
         raise invalid("batch: expected 'METHOD ADDRESS HTTP/1.1' in the first line of every part.")
-    url = urlsplit(words[1].decode("latin-1"))
+    try:
+        url = urlsplit(words[1].decode("ascii"))
+    except ValueError:
+        raise invalid(f"batch: found the address {words[1][:200]!r}; expected one such as /storage/v1/b/BUCKET/o/OBJECT.") from None
     scope = {
         **{key: request.scope[key] for key in ("type", "asgi", "http_version", "scheme", "server", "client", "root_path") if key in request.scope},
         "method": words[0].decode("latin-1").upper(),
         "path": unquote_to_bytes(url.path).decode("utf-8", "replace"),
-        "raw_path": url.path.encode("latin-1"),
-        "query_string": url.query.encode("latin-1"),
+        "raw_path": url.path.encode("ascii"),
+        "query_string": url.query.encode("ascii"),
         "headers": [(b"host", request.headers.get("host", "").encode("latin-1")), (b"content-type", b"application/json")],
     }
     status, headers, sent = 500, [], bytearray()

@@ -63,12 +63,12 @@ def _object_problem(name: str) -> str:
 def path_of(name: str) -> tuple[str, ...] | None:
     """The parts of the path below the bucket's folder at which an object lies; None for a name that cannot be a path.
 
-    Those are names with an empty part (`a/`, `a//b`, `/a`), with the parts `.` or `..`, with a part longer than file names may be, or with
-    one that stands for a file in the making.
+    Those are names with an empty part (`a/`, `a//b`, `/a`), with the parts `.` or `..`, with a NUL, with a part longer than file names may be,
+    or with one that stands for a file in the making.
     """
     parts = tuple(name.split("/"))
     return parts if all(is_path_part(part) for part in parts) else None
 
 
 def is_path_part(part: str) -> bool:
-    return part not in ("", ".", "..") and len(part.encode("utf-8", "surrogateescape")) <= MAX_PART_BYTES and not TEMPORARY.fullmatch(part)
+    return part not in ("", ".", "..") and "\0" not in part and len(part.encode("utf-8", "surrogateescape")) <= MAX_PART_BYTES and not TEMPORARY.fullmatch(part)

@@ -200,7 +200,7 @@ class Objects:
         with self._records.lock:
             known = self._records.generations(bucket, name)
             parts = path_of(name)
-            if parts is not None:
+            if parts is not None and is_bucket_name(bucket):
                 with opened(self._layout.folder, (bucket, *parts[:-1])) as folder:
                     facts = None if folder is None else file_facts(folder, parts[-1])
                 if facts is not None:

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI
+from starlette.exceptions import HTTPException
 
 from tuneline.api.gcs.batch_routes import batch_routes
 from tuneline.api.gcs.bucket_routes import bucket_routes
 from tuneline.api.gcs.buckets import Buckets
 from tuneline.api.gcs.object_routes import download_routes, object_routes
 from tuneline.api.gcs.upload_routes import upload_routes
+from tuneline.api.gcs.wire import unknown
 
 PREFIXES = ("/storage/v1", "")
 """Node's client calls `/b/...` when STORAGE_EMULATOR_HOST is set; all others call `/storage/v1/b/...`."""
@@ -29,7 +31,7 @@ def router_of(buckets: Buckets, *, project_number: str = "123") -> APIRouter:
     router.include_router(calls)
     router.include_router(download_routes(buckets))
     router.include_router(upload_routes(buckets))
-    inside = FastAPI(openapi_url=None)
+    inside = FastAPI(openapi_url=None, redirect_slashes=False, exception_handlers={HTTPException: unknown})
     inside.include_router(calls)
     router.include_router(batch_routes(inside))
     return router

@@ -19,7 +19,8 @@ def opened(root: Path, parts: Sequence[str], *, create: bool = False) -> Iterato
     try:
         for part in parts:
             if folder is not None:
-                folder = _step(folder, part, create=create)
+                here, folder = folder, None  # the step closes it, whatever happens
+                folder = _step(here, part, create=create)
         yield folder
     finally:
         if folder is not None:

@@ -1,6 +1,5 @@
 """What all routes of the storage API share: paths with encoded slashes, bodies, and errors in Cloud Storage's form."""
 
-import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -12,10 +11,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 from starlette.types import Scope
 
+from tuneline.api import strict_json
 from tuneline.api.faults import Fault
 from tuneline.api.gcs.draft import CHUNK_BYTES
 from tuneline.api.gcs.faults import StorageFault, fault_of, invalid
@@ -48,14 +49,14 @@ class StorageRoute(APIRoute):
             except Fault as fault:  # of the service around this API: a body that is too long
                 return refusal(StorageFault(fault.http_status, "invalid", str(fault)))
             except RequestValidationError:
-                return refusal(invalid(f"{request.url.path}: a name in it is not UTF-8."))
+                return refusal(invalid(f"{request.scope['path']}: a name in it is not UTF-8."))
             except ClientDisconnect:
                 return Response(status_code=CANCELLED)
             except OSError as error:
-                LOG.exception("%s %s", request.method, request.url.path)
+                LOG.exception("%s %r", request.method, request.scope["path"])
                 return refusal(fault_of(error))
             except Exception:
-                LOG.exception("%s %s", request.method, request.url.path)
+                LOG.exception("%s %r", request.method, request.scope["path"])
                 return refusal(StorageFault(500, "internalError", "This is a bug of Tuneline; the service's log has it."))
 
         return answer
@@ -63,6 +64,12 @@ class StorageRoute(APIRoute):
 
 def refusal(fault: StorageFault) -> Response:
     return Response(status_code=304) if fault.code == 304 else JSONResponse(fault.to_json(), status_code=fault.code)
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """The answer to a method or path that there is not. For a framework's exception handler."""
+    code = error.status_code if isinstance(error, HTTPException) else 404
+    return refusal(StorageFault(code, "notFound", f"{request.method} {request.scope['path']}: there is no such method here."))
 
 
 def address(request: Request) -> str:
@@ -84,8 +91,8 @@ def read_json(body: bytes) -> dict[str, Any]:
     if not body.strip():
         return {}
     try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):
+        value = strict_json.read_json(body)
+    except ValueError:
         raise StorageFault(400, "parseError", "body: it is not JSON.") from None
     if not isinstance(value, dict):
         raise invalid("body: expected a JSON object.")

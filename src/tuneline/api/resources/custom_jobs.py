@@ -10,6 +10,7 @@ import uuid
 from fastapi import APIRouter
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.job_queue import JobQueue
 from tuneline.api.jobs import JobFolders, Look
@@ -35,15 +36,15 @@ def create_router(service: Service, version: str) -> APIRouter:
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
     one = f"/{KIND}/{{job_id}}"
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_custom_job")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_custom_job", responses=shows(CustomJob))
     def create(project: str, location: str, job: CustomJob) -> Body:
         return view(create_job(service, Place(project, location), job))
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_custom_jobs")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_custom_jobs", responses=lists(CustomJob, KIND))
     def list_jobs(project: str, location: str, listing: Listing) -> Body:
         return page(service.store, KIND, Place(project, location).name, listing, fields=FIELDS, show=view)
 
-    @router.get(one, operation_id=f"{version}_get_custom_job")
+    @router.get(one, operation_id=f"{version}_get_custom_job", responses=shows(CustomJob))
     def get(project: str, location: str, job_id: str) -> Body:
         return view(service.store.get(_name(project, location, job_id)))
 
@@ -52,7 +53,7 @@ def create_router(service: Service, version: str) -> APIRouter:
         service.custom_jobs.cancel(_name(project, location, job_id))
         return {}
 
-    @router.delete(one, operation_id=f"{version}_delete_custom_job")
+    @router.delete(one, operation_id=f"{version}_delete_custom_job", responses=OPERATION)
     def delete(project: str, location: str, job_id: str) -> Body:
         name = _name(project, location, job_id)
         with service.store.transaction():

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from tuneline.api.resources.model_messages import Name
 from tuneline.api.resources.pipeline_jobs import EncryptionSpec
-from tuneline.api.wire import Labels, Message, Struct, proto_enum
+from tuneline.api.wire import Int32, Labels, Message, Struct, proto_enum
 
 AcceleratorType = Annotated[str, proto_enum(
     ACCELERATOR_TYPE_UNSPECIFIED=0, NVIDIA_TESLA_K80=1, NVIDIA_TESLA_P100=2, NVIDIA_TESLA_V100=3, NVIDIA_TESLA_P4=4, NVIDIA_TESLA_T4=5, TPU_V2=6, TPU_V3=7,
@@ -18,7 +18,7 @@ class MachineSpec(Message):
 
     machine_type: str = ""
     accelerator_type: AcceleratorType = "ACCELERATOR_TYPE_UNSPECIFIED"
-    accelerator_count: int = 0
+    accelerator_count: Int32 = 0
     gpu_partition_size: str = ""
     tpu_topology: str = ""
     reservation_affinity: Struct = {}
@@ -28,21 +28,21 @@ class DedicatedResources(Message):
     """Machines for one model."""
 
     machine_spec: MachineSpec = MachineSpec()
-    min_replica_count: int = 0
-    max_replica_count: int = 0
-    required_replica_count: int = 0
+    min_replica_count: Int32 = 0
+    max_replica_count: Int32 = 0
+    required_replica_count: Int32 = 0
     autoscaling_metric_specs: list[Struct] = []
     spot: bool = False
     flex_start: Struct = {}
     scale_to_zero_spec: Struct = {}
-    initial_replica_count: int = 0
+    initial_replica_count: Int32 = 0
 
 
 class AutomaticResources(Message):
     """Machines that Vertex chooses."""
 
-    min_replica_count: int = 0
-    max_replica_count: int = 0
+    min_replica_count: Int32 = 0
+    max_replica_count: Int32 = 0
 
 
 class DeployedModel(Message):
@@ -72,7 +72,7 @@ class DeployedModel(Message):
     speculative_decoding_spec: Struct = {}
 
 
-TrafficSplit = dict[str, int]
+TrafficSplit = dict[str, Int32]
 
 
 class Endpoint(Message):

@@ -6,6 +6,7 @@ import uuid
 from fastapi import APIRouter
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import endpoint_deployments as deployments
@@ -29,25 +30,25 @@ def create_router(service: Service, version: str) -> APIRouter:
     if version == "v1":  # once
         deployments.clear_away(service)
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_endpoint")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_endpoint", responses=OPERATION)
     def create(project: str, location: str, endpoint: Endpoint, endpointId: str = "", endpoint_id: str = "") -> Body:  # noqa: N803
         body = create_endpoint(service, Place(project, location), endpoint, endpointId or endpoint_id)
         return operations.answer(operations.done(service.store, version, body["name"], "Endpoint", view(body), "CreateEndpointOperationMetadata"))
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_endpoints")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_endpoints", responses=lists(Endpoint, KIND))
     def list_endpoints(project: str, location: str, listing: Listing) -> Body:
         deployments.synchronise(service)
         return page(service.store, KIND, Place(project, location).name, listing, fields=FIELDS, show=view)
 
-    @router.get(one, operation_id=f"{version}_get_endpoint")
+    @router.get(one, operation_id=f"{version}_get_endpoint", responses=shows(Endpoint))
     def get(project: str, location: str, endpoint_id: str) -> Body:
         return view(deployments.get(service, _name(project, location, endpoint_id)))
 
-    @router.patch(one, operation_id=f"{version}_update_endpoint")
+    @router.patch(one, operation_id=f"{version}_update_endpoint", responses=shows(Endpoint))
     def patch(project: str, location: str, endpoint_id: str, endpoint: Endpoint, updateMask: str = "", update_mask: str = "") -> Body:  # noqa: N803
         return view(change(service, _name(project, location, endpoint_id), changes(updateMask or update_mask, endpoint, CHANGEABLE)))
 
-    @router.delete(one, operation_id=f"{version}_delete_endpoint")
+    @router.delete(one, operation_id=f"{version}_delete_endpoint", responses=OPERATION)
     def delete(project: str, location: str, endpoint_id: str) -> Body:
         name = _name(project, location, endpoint_id)
         with service.store.transaction():
@@ -57,13 +58,13 @@ def create_router(service: Service, version: str) -> APIRouter:
             service.store.delete(name)
         return operations.answer(operations.done(service.store, version, name, "google.protobuf.Empty", {}, "DeleteOperationMetadata"))
 
-    @router.post(f"{one}:deployModel", operation_id=f"{version}_deploy_model")
+    @router.post(f"{one}:deployModel", operation_id=f"{version}_deploy_model", responses=OPERATION)
     def deploy(project: str, location: str, endpoint_id: str, request: DeployModelRequest) -> Body:
         name = _name(project, location, endpoint_id)
         work = deployments.deploy(service, name, request)
         return operations.answer(operations.start(service.store, version, name, "DeployModelResponse", work, "DeployModelOperationMetadata"))
 
-    @router.post(f"{one}:undeployModel", operation_id=f"{version}_undeploy_model")
+    @router.post(f"{one}:undeployModel", operation_id=f"{version}_undeploy_model", responses=OPERATION)
     def undeploy(project: str, location: str, endpoint_id: str, request: UndeployModelRequest) -> Body:
         name = _name(project, location, endpoint_id)
         work = deployments.undeploy(service, name, request)

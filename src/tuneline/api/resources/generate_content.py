@@ -8,6 +8,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
+from tuneline.api.answers import STREAM
 from tuneline.api.resources.generate_content_messages import GenerateContentRequest, chat_request, response
 from tuneline.api.resources.prediction_forwarding import answering, ask
 from tuneline.api.resources.prediction_streams import SSE, chat_events, json_list, server_sent
@@ -31,13 +32,15 @@ def _add(router: APIRouter, path: str, find: FindTarget, operation_id: str) -> N
 
     @router.post(f"{path}:generateContent", operation_id=operation_id.format("generate_content"))
     async def generate(request: Request, target: Found, body: GenerateContentRequest) -> Response:
+        """An answer to contents, in Gemini's form."""
         answer = await ask(request, target, CHAT, orjson.dumps(chat_request(body, stream=False)))
         if answer.status_code != 200:
             return Response(answer.content, answer.status_code, media_type=JSON)
         return Response(orjson.dumps(response(orjson.loads(answer.content), _model(target))), media_type=JSON)
 
-    @router.post(f"{path}:streamGenerateContent", operation_id=operation_id.format("stream_generate_content"))
+    @router.post(f"{path}:streamGenerateContent", operation_id=operation_id.format("stream_generate_content"), responses=STREAM)
     async def stream(target: Found, body: GenerateContentRequest, alt: str = "") -> Response:
+        """The same answer in pieces: a JSON list that grows, or events with alt=sse."""
         stack = AsyncExitStack()
         answer = await stack.enter_async_context(answering(target, CHAT, orjson.dumps(chat_request(body, stream=True))))
         if answer.status_code != 200:

@@ -1,11 +1,13 @@
 """Gemini's `generateContent` and the OpenAI chat request that the model's server understands: messages, and both ways between the two. Pure."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field, FiniteFloat
 
 from tuneline.api.faults import invalid
 from tuneline.api.store import Body
-from tuneline.api.wire import Labels, Message, Struct
+from tuneline.api.wire import Int32, Labels, Message, Struct
 from tuneline.local.run_record import now
 
 FINISH_REASONS = {"stop": "STOP", "length": "MAX_TOKENS"}
@@ -35,20 +37,20 @@ class Content(Message):
 class GenerationConfig(Message):
     """How the answer is made."""
 
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: float | None = None
-    candidate_count: int | None = None
-    max_output_tokens: int | None = None
+    temperature: FiniteFloat | None = None
+    top_p: FiniteFloat | None = None
+    top_k: Annotated[FiniteFloat, Field(ge=0, lt=2**31)] | None = None
+    candidate_count: Int32 | None = None
+    max_output_tokens: Int32 | None = None
     stop_sequences: list[str] = []
-    seed: int | None = None
+    seed: Int32 | None = None
     response_mime_type: str = ""
     response_schema: Struct | None = None
     response_json_schema: Any = None
     response_logprobs: bool = False
-    logprobs: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
+    logprobs: Int32 | None = None
+    presence_penalty: FiniteFloat | None = None
+    frequency_penalty: FiniteFloat | None = None
     response_modalities: list[str | int] = []
     audio_timestamp: bool = False
     media_resolution: str | int | None = None

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION
 from tuneline.api.faults import invalid
 from tuneline.api.resources import model_uploads
 from tuneline.api.resources.model_messages import RECORDED, Model, UploadModelRequest
@@ -31,7 +32,7 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The route."""
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
-    @router.post(f"/{KIND}:copy", operation_id=f"{version}_copy_model")
+    @router.post(f"/{KIND}:copy", operation_id=f"{version}_copy_model", responses=OPERATION)
     def copy(project: str, location: str, request: CopyModelRequest) -> Body:
         upload = model_uploads.admit(service, Place(project, location), _upload_of(find_version(service, request.source_model), request))
         answer = ("CopyModelResponse", "CopyModelOperationMetadata")

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import Field
 
+from tuneline.api.answers import lists, shows
 from tuneline.api.faults import invalid, not_found
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources.model_messages import Name
@@ -22,7 +23,7 @@ FIELDS = ("name", "displayName", "metricsSchemaUri", "createTime", "updateTime")
 
 
 class ModelEvaluation(Message):
-    """The evaluation as a client sends it. `name` and `createTime` are accepted and not read."""
+    """The evaluation as a client sends it. Its name and times are accepted and not read."""
 
     display_name: str = Name
     metrics_schema_uri: str = Field(default="", pattern=r"^(gs://.+)?$")
@@ -36,6 +37,7 @@ class ModelEvaluation(Message):
     bias_configs: Struct = {}
     name: str = ""
     create_time: str = ""
+    update_time: str = ""
 
 
 class ImportModelEvaluationRequest(Message):
@@ -49,7 +51,7 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, prefix=f"/projects/{{project}}/locations/{{location}}/{MODELS}/{{model_id}}", tags=[EVALUATIONS])
 
-    @router.post(f"/{EVALUATIONS}:import", operation_id=f"{version}_import_model_evaluation")
+    @router.post(f"/{EVALUATIONS}:import", operation_id=f"{version}_import_model_evaluation", responses=shows(ModelEvaluation))
     def import_evaluation(project: str, location: str, model_id: str, request: ImportModelEvaluationRequest) -> Body:
         given = request.model_evaluation
         if not isinstance(given.metrics, dict) or not given.metrics:
@@ -57,15 +59,15 @@ def create_router(service: Service, version: str) -> APIRouter:
         with service.store.transaction():
             model = find_version(service, _model(project, location, model_id))["name"]
             name = f"{model}/{EVALUATIONS}/{resource_id(model, uuid.uuid4().hex)}"
-            kept = {key: value for key, value in given.to_json().items() if key != "createTime"}
+            kept = {key: value for key, value in given.to_json().items() if key not in ("createTime", "updateTime")}
             return service.store.insert(EVALUATIONS, {**kept, "name": name})
 
-    @router.get(f"/{EVALUATIONS}", operation_id=f"{version}_list_model_evaluations")
+    @router.get(f"/{EVALUATIONS}", operation_id=f"{version}_list_model_evaluations", responses=lists(ModelEvaluation, "modelEvaluations"))
     def list_evaluations(project: str, location: str, model_id: str, listing: Listing) -> Body:
         model = find_version(service, _model(project, location, model_id))["name"]
         return page(service.store, EVALUATIONS, model, listing, fields=FIELDS, key="modelEvaluations")
 
-    @router.get(f"/{EVALUATIONS}/{{evaluation_id}}", operation_id=f"{version}_get_model_evaluation")
+    @router.get(f"/{EVALUATIONS}/{{evaluation_id}}", operation_id=f"{version}_get_model_evaluation", responses=shows(ModelEvaluation))
     def get(project: str, location: str, model_id: str, evaluation_id: str) -> Body:
         name = _model(project, location, model_id)
         # The Google SDK asks for it by the model's name without the version.

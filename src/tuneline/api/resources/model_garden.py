@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from pydantic import AliasChoices, Field
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.resources import endpoint_deployments, endpoints, model_uploads, publisher_models
 from tuneline.api.resources.endpoint_messages import DedicatedResources, DeployedModel, DeployModelRequest, Endpoint
@@ -87,14 +88,16 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, tags=["modelGarden"])
 
-    @router.post("/projects/{project}/locations/{location}:deploy", operation_id=f"{version}_deploy_custom_model")
+    @router.post("/projects/{project}/locations/{location}:deploy", operation_id=f"{version}_deploy_custom_model", responses=OPERATION)
     def deploy(project: str, location: str, request: DeployRequest) -> Body:
+        """Register a folder of weights, make an endpoint and deploy it there."""
         place = Place(project, location)
         work = prepare(service, place, request)
         return operations.answer(operations.start(service.store, version, place.name, "DeployResponse", work, "DeployOperationMetadata"))
 
     @router.post("/projects/{project}/locations/{location}:recommendSpec", operation_id=f"{version}_recommend_spec")
     def recommend_spec(project: str, location: str, request: RecommendSpecRequest) -> Body:  # noqa: ARG001 (it is in the path)
+        """The machine that can serve a folder of weights."""
         return recommendations(service, location, request.gcs_uri)
 
     return router

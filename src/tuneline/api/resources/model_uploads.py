@@ -20,7 +20,7 @@ from tuneline.storage import Storage
 CONFIGURATIONS = ("config.json", "adapter_config.json")
 """One of them makes a folder a model's, or an adapter's."""
 _ID = re.compile(r"[a-z_][a-z0-9_-]{0,62}")
-_URI = re.compile(r"(gs://[^/]+/|file:///|/)[^\0]+")
+_URI = re.compile(r"(gs://[^/.][^/]*/|file:///|/)[^\0]+")
 _ALIAS = re.compile(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]")
 _begun: "weakref.WeakKeyDictionary[Store, set[str]]" = weakref.WeakKeyDictionary()
 """Models that get their first version just now. Copying takes a while, and nobody else may begin a model of the same name meanwhile."""

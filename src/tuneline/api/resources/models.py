@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.filters import Condition
 from tuneline.api.paging import Listing, page
@@ -24,7 +25,7 @@ def create_router(service: Service, version: str) -> APIRouter:
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
     one = f"/{KIND}/{{model_id}}"
 
-    @router.post(f"/{KIND}:upload", operation_id=f"{version}_upload_model")
+    @router.post(f"/{KIND}:upload", operation_id=f"{version}_upload_model", responses=OPERATION)
     def upload(project: str, location: str, request: UploadModelRequest) -> Body:
         admitted = model_uploads.admit(service, Place(project, location), request)
         answer = ("UploadModelResponse", "UploadModelOperationMetadata")
@@ -33,28 +34,28 @@ def create_router(service: Service, version: str) -> APIRouter:
         started = operations.start(service.store, version, admitted.model, answer[0], lambda: model_uploads.carry_out(service, admitted), answer[1])
         return operations.answer(started)
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_models")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_models", responses=lists(Model, KIND))
     def list_models(project: str, location: str, listing: Listing) -> Body:
         model_versions.synchronise(service)
         return _page(service, Place(project, location).name, listing, IS_DEFAULT, is_versioned=False)
 
-    @router.get(f"{one}:listVersions", operation_id=f"{version}_list_model_versions")
+    @router.get(f"{one}:listVersions", operation_id=f"{version}_list_model_versions", responses=lists(Model, KIND))
     def list_versions(project: str, location: str, model_id: str, listing: Listing) -> Body:
         [*_, newest] = all_versions(service, _name(project, location, model_id).partition("@")[0])
         parent, model = Place(project, location).name, newest[PRIVATE]["model"]
         return _page(service, parent, listing, Condition(f"json_extract(body, '$.{PRIVATE}.model') = ?", (model,)), is_versioned=True)
 
-    @router.get(one, operation_id=f"{version}_get_model")
+    @router.get(one, operation_id=f"{version}_get_model", responses=shows(Model))
     def get(project: str, location: str, model_id: str) -> Body:
         return view(service, find_version(service, _name(project, location, model_id)), is_versioned="@" in model_id)
 
-    @router.patch(one, operation_id=f"{version}_update_model")
+    @router.patch(one, operation_id=f"{version}_update_model", responses=shows(Model))
     def patch(project: str, location: str, model_id: str, model: Model, updateMask: str = "", update_mask: str = "") -> Body:  # noqa: N803
         name = _name(project, location, model_id.removesuffix("@-"))
         values = changes(updateMask or update_mask, model, OF_VERSION if "@" in name else OF_MODEL)
         return view(service, change(service, name, values), is_versioned="@" in name)
 
-    @router.post(f"{one}:mergeVersionAliases", operation_id=f"{version}_merge_version_aliases")
+    @router.post(f"{one}:mergeVersionAliases", operation_id=f"{version}_merge_version_aliases", responses=shows(Model))
     def merge_aliases(project: str, location: str, model_id: str, request: MergeVersionAliasesRequest) -> Body:
         problems = model_uploads.alias_problems([alias.removeprefix("-") for alias in request.version_aliases])
         if problems:
@@ -62,14 +63,14 @@ def create_router(service: Service, version: str) -> APIRouter:
         body = model_versions.merge_aliases(service, _name(project, location, model_id), request.version_aliases)
         return view(service, body, is_versioned="@" in model_id)
 
-    @router.delete(f"{one}:deleteVersion", operation_id=f"{version}_delete_model_version")
+    @router.delete(f"{one}:deleteVersion", operation_id=f"{version}_delete_model_version", responses=OPERATION)
     def delete_version(project: str, location: str, model_id: str) -> Body:
         body = find_version(service, _name(project, location, model_id))
         if len(all_versions(service, body[PRIVATE]["model"])) == 1:
             raise Fault("FAILED_PRECONDITION", f"{body['name']} is the model's only version; delete the model instead.")
         return deleted(body[PRIVATE]["model"], [body])
 
-    @router.delete(one, operation_id=f"{version}_delete_model")
+    @router.delete(one, operation_id=f"{version}_delete_model", responses=OPERATION)
     def delete(project: str, location: str, model_id: str) -> Body:
         name = _name(project, location, model_id)
         if "@" in name:

@@ -8,13 +8,14 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
+from tuneline.api.answers import STREAM
 from tuneline.api.faults import invalid
 from tuneline.api.resources import prediction_targets
 from tuneline.api.resources.prediction_targets import Target
 from tuneline.api.resources.predictions import BODY, CHAT, COMPLETIONS, passed_on
 from tuneline.api.service import Place, Service
 from tuneline.api.store import Body
-from tuneline.api.strict_json import StrictRoute
+from tuneline.api.strict_json import StrictRoute, read_json
 
 BY_NAME = "openapi"
 """Vertex's name for the endpoint that goes by the request's `model`."""
@@ -39,20 +40,24 @@ def create_router(service: Service, version: str) -> APIRouter:
             target = await run_in_threadpool(prediction_targets.of_name, service, name)
         return await passed_on(target, route, orjson.dumps(body))
 
-    @router.post(f"{endpoint}/chat/completions", operation_id=f"{version}_endpoint_chat_completions", openapi_extra=BODY)
+    @router.post(f"{endpoint}/chat/completions", operation_id=f"{version}_endpoint_chat_completions", openapi_extra=BODY, responses=STREAM)
     async def endpoint_chat(request: Request, target: Addressed) -> Response:
+        """A chat completion by a deployed model of the endpoint, or by the model that the body names with endpoints/openapi."""
         return await answered(request, target, CHAT)
 
-    @router.post(f"{endpoint}/completions", operation_id=f"{version}_endpoint_completions", openapi_extra=BODY)
+    @router.post(f"{endpoint}/completions", operation_id=f"{version}_endpoint_completions", openapi_extra=BODY, responses=STREAM)
     async def endpoint_completions(request: Request, target: Addressed) -> Response:
+        """A completion by a deployed model of the endpoint, or by the model that the body names with endpoints/openapi."""
         return await answered(request, target, COMPLETIONS)
 
-    @router.post("/chat/completions", operation_id=f"{version}_chat_completions", openapi_extra=BODY)
+    @router.post("/chat/completions", operation_id=f"{version}_chat_completions", openapi_extra=BODY, responses=STREAM)
     async def chat(request: Request) -> Response:
+        """A chat completion by the model that the body names."""
         return await answered(request, None, CHAT)
 
-    @router.post("/completions", operation_id=f"{version}_completions", openapi_extra=BODY)
+    @router.post("/completions", operation_id=f"{version}_completions", openapi_extra=BODY, responses=STREAM)
     async def completions(request: Request) -> Response:
+        """A completion by the model that the body names."""
         return await answered(request, None, COMPLETIONS)
 
     @router.get("/models", operation_id=f"{version}_list_deployed_models")
@@ -73,7 +78,7 @@ def _model(name: str) -> Body:
 
 def _read(content: bytes) -> dict[str, Any]:
     try:
-        values = orjson.loads(content)
+        values = read_json(content)
     except orjson.JSONDecodeError as error:
         raise invalid(f"body: not JSON (line {error.lineno}, column {error.colno}: {error.msg}).") from None
     if not isinstance(values, dict):

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from tuneline.api import operations
 from tuneline.api.admission import Admission, admit
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.job_queue import JobQueue, named
 from tuneline.api.jobs import JobFolders, Look
@@ -25,13 +26,14 @@ from tuneline.api.store import Body, Query, Store
 from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import JsonAnswer, Labels, Message, Struct
 from tuneline.catalog import load_catalog
+from tuneline.data.data_files import local_path
 from tuneline.errors import TunelineError
 from tuneline.hardware import has_gpu
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
 from tuneline.steps import RUN_LABELS
 from tuneline.storage import GCS_FOLDER, Storage
-from tuneline.templates import HOSTED, Template, load, names, read
+from tuneline.templates import HOSTED, Template, load, names, template_of
 
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
@@ -84,12 +86,12 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_pipeline_job", responses=shows(PipelineJob))
     def create(project: str, location: str, job: PipelineJob, pipelineJobId: str = "", pipeline_job_id: str = "") -> Response:  # noqa: N803
         body = create_job(service, f"projects/{project}/locations/{location}", job, pipelineJobId or pipeline_job_id)
         return JsonAnswer(view(service, service.store.get(body["name"])))
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_pipeline_jobs", responses=lists(PipelineJob, KIND))
     def list_jobs(project: str, location: str, listing: Listing) -> Response:
         brief = bool(listing.read_mask)
 
@@ -98,7 +100,7 @@ def create_router(service: Service, version: str) -> APIRouter:
 
         return JsonAnswer(page(service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS, show=show, is_whole=not brief))
 
-    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job")
+    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_pipeline_job", responses=shows(PipelineJob))
     def get(project: str, location: str, job_id: str) -> Response:
         return JsonAnswer(view(service, service.store.get(f"projects/{project}/locations/{location}/{KIND}/{job_id}")))
 
@@ -107,7 +109,7 @@ def create_router(service: Service, version: str) -> APIRouter:
         service.runner.cancel(f"projects/{project}/locations/{location}/{KIND}/{job_id}")
         return {}
 
-    @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job")
+    @router.delete(f"/{KIND}/{{job_id}}", operation_id=f"{version}_delete_pipeline_job", responses=OPERATION)
     def delete(project: str, location: str, job_id: str) -> Body:
         name = f"projects/{project}/locations/{location}/{KIND}/{job_id}"
         body = service.store.get(name)
@@ -199,7 +201,7 @@ def _template(job: PipelineJob) -> Template:
 
 @functools.lru_cache(maxsize=32)  # clients send the same one again and again, and reading it takes longer than all the rest
 def _brought(text: str) -> Template:
-    template = read(text, "pipelineSpec")
+    template = template_of(json.loads(text), "pipelineSpec")
     read_pipeline(template.spec)  # refuses by name what the engine does not know
     return template
 
@@ -225,6 +227,9 @@ def _admit(service: Service, template: Template, job: PipelineJob, parent: str) 
 def _admit_parameters(service: Service, template: Template, job: PipelineJob, location: str) -> Admission:
     given, key = job.runtime_config.parameter_values, job.encryption_spec.kms_key_name
     overlay = str(given.get("catalog_uri") or service.settings.catalog)
+    path = local_path(overlay)
+    if path is not None and "\0" not in overlay and path.exists() and not path.is_file():  # a pipe or a device may never end
+        raise invalid(f"catalog_uri: {overlay} is no file; expected a TOML file.")
     try:
         catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
         admission = admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())

@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response, StreamingResponse
 
+from tuneline.api.answers import STREAM
 from tuneline.api.faults import not_found
 from tuneline.api.resources import prediction_targets
 from tuneline.api.resources.prediction_forwarding import answering, ask
@@ -52,23 +53,27 @@ def _add(router: APIRouter, path: str, find: FindTarget, operation_id: str) -> N
 
     @router.post(f"{path}:predict", operation_id=operation_id.format("predict"), openapi_extra=BODY)
     async def predict(request: Request, target: Found) -> Response:
+        """Predictions for instances."""
         answer = await ask(request, target, PREDICT, await request.body())
         content = answer.content if answer.status_code != 200 else _named(answer.content, target)
         return Response(content, answer.status_code, media_type=JSON)
 
-    @router.post(f"{path}:rawPredict", operation_id=operation_id.format("raw_predict"), openapi_extra=BODY)
+    @router.post(f"{path}:rawPredict", operation_id=operation_id.format("raw_predict"), openapi_extra=BODY, responses=STREAM)
     async def raw_predict(request: Request, target: Found) -> Response:
+        """The answer of the model's server to any body that it reads."""
         body = await request.body()
         answer = await ask(request, target, raw_route(body), body)
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type", JSON), headers=_headers(target))
 
-    @router.post(f"{path}:streamRawPredict", operation_id=operation_id.format("stream_raw_predict"), openapi_extra=BODY)
+    @router.post(f"{path}:streamRawPredict", operation_id=operation_id.format("stream_raw_predict"), openapi_extra=BODY, responses=STREAM)
     async def stream_raw_predict(request: Request, target: Found) -> Response:
+        """The same answer, as it comes."""
         body = await request.body()
         return await passed_on(target, raw_route(body), body)
 
-    @router.post(f"{path}/invoke/{{route:path}}", operation_id=operation_id.format("invoke"), openapi_extra=BODY)
+    @router.post(f"{path}/invoke/{{route:path}}", operation_id=operation_id.format("invoke"), openapi_extra=BODY, responses=STREAM)
     async def invoke(request: Request, target: Found, route: str) -> Response:
+        """A route of the model's server by its own path."""
         if f"/{route}" not in (PREDICT, CHAT, COMPLETIONS):
             raise not_found(f"/{route}", f"The model's server has {', '.join((PREDICT, CHAT, COMPLETIONS))}.")
         return await passed_on(target, f"/{route}", await request.body())

@@ -7,13 +7,14 @@ from fastapi import APIRouter
 from pydantic import AfterValidator
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import pipeline_jobs
 from tuneline.api.service import Service
 from tuneline.api.store import Body
 from tuneline.api.strict_json import StrictRoute
-from tuneline.api.wire import Message, Struct, parse
+from tuneline.api.wire import Int64, Message, Struct, parse
 from tuneline.cron import Cron
 from tuneline.local.run_record import now
 from tuneline.registry import resource_id
@@ -29,11 +30,11 @@ def _moment(text: str) -> str:
     """A time as RFC 3339 spells it, in the one spelling that sorts."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"found {text!r}; expected a time such as 2026-11-24T03:00:00Z.") from None
-    if moment.tzinfo is None:
-        raise ValueError(f"found {text!r}; expected a time with its zone, such as 2026-11-24T03:00:00Z.")
-    return stamp(moment)
+        if moment.tzinfo is None:
+            raise ValueError(text)
+        return stamp(moment)
+    except (ValueError, OverflowError):  # in UTC it may lie before the year 1 or after 9999
+        raise ValueError(f"found {text!r}; expected a time with its zone, such as 2026-11-24T03:00:00Z.") from None
 
 
 Moment = Annotated[str, AfterValidator(_moment)]
@@ -53,11 +54,11 @@ class Schedule(Message):
     display_name: str
     cron: str
     create_pipeline_job_request: CreatePipelineJobRequest
-    max_concurrent_run_count: int
+    max_concurrent_run_count: Int64
     """Runs that may be open at a time."""
-    max_concurrent_active_run_count: int | None = None
+    max_concurrent_active_run_count: Int64 | None = None
     """The same under a newer name; it wins."""
-    max_run_count: int | None = None
+    max_run_count: Int64 | None = None
     start_time: Moment | None = None
     end_time: Moment | None = None
     allow_queueing: bool = False
@@ -65,7 +66,7 @@ class Schedule(Message):
     catch_up: bool = False
     name: str = ""
     state: str | int = ""
-    started_run_count: int = 0
+    started_run_count: Int64 = 0
     create_time: str = ""
     update_time: str = ""
     next_run_time: str = ""
@@ -84,22 +85,22 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_schedule")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_schedule", responses=shows(Schedule))
     def create(project: str, location: str, schedule: Schedule) -> Body:
         parent = f"projects/{project}/locations/{location}"
         body = _checked(service, parent, schedule)
         name = f"{parent}/{KIND}/{resource_id(parent, now(), schedule.display_name, str(id(schedule)))}"
         return service.store.insert(KIND, {**body, "name": name, "state": "ACTIVE", "startedRunCount": "0"})
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_schedules")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_schedules", responses=lists(Schedule, KIND))
     def list_schedules(project: str, location: str, listing: Listing) -> Body:
         return page(service.store, KIND, f"projects/{project}/locations/{location}", listing, fields=FIELDS)
 
-    @router.get(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_get_schedule")
+    @router.get(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_get_schedule", responses=shows(Schedule))
     def get(project: str, location: str, schedule_id: str) -> Body:
         return service.store.get(f"projects/{project}/locations/{location}/{KIND}/{schedule_id}")
 
-    @router.patch(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_update_schedule")
+    @router.patch(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_update_schedule", responses=shows(Schedule))
     def update(project: str, location: str, schedule_id: str, changes: Body, updateMask: str = "", update_mask: str = "") -> Body:  # noqa: N803
         parent = f"projects/{project}/locations/{location}"
         return _update(service, parent, f"{parent}/{KIND}/{schedule_id}", changes, updateMask or update_mask)
@@ -125,7 +126,7 @@ def create_router(service: Service, version: str) -> APIRouter:
         service.store.update(f"projects/{project}/locations/{location}/{KIND}/{schedule_id}", change)
         return {}
 
-    @router.delete(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_delete_schedule")
+    @router.delete(f"/{KIND}/{{schedule_id}}", operation_id=f"{version}_delete_schedule", responses=OPERATION)
     def delete(project: str, location: str, schedule_id: str) -> Body:
         name = f"projects/{project}/locations/{location}/{KIND}/{schedule_id}"
         service.store.delete(name)
@@ -141,11 +142,14 @@ def stamp(moment: datetime) -> str:
 
 def next_run_time(body: Body, after: datetime | None = None) -> str:
     """When the schedule is due next: not before its start, and after `after` (now)."""
-    moment = after or datetime.now(UTC)
-    if start := body.get("startTime"):
-        # A start that is itself on the beat counts.
-        moment = max(moment, datetime.fromisoformat(start).replace(microsecond=0).astimezone(UTC) - _INSTANT)
-    return stamp(Cron.parse(body["cron"]).after(moment))
+    moment, start = after or datetime.now(UTC), body.get("startTime")
+    try:
+        if start:
+            # A start that is itself on the beat counts.
+            moment = max(moment, datetime.fromisoformat(start).replace(microsecond=0).astimezone(UTC) - _INSTANT)
+        return stamp(Cron.parse(body["cron"]).after(moment))
+    except (ValueError, OverflowError):  # no such day any more, or beyond the years that there are
+        raise invalid(f"cron: found {body['cron']!r}, which has no time after {start or moment}; expected one that comes. Check startTime.") from None
 
 
 def _checked(service: Service, parent: str, schedule: Schedule) -> Body:
@@ -169,7 +173,6 @@ def _checked(service: Service, parent: str, schedule: Schedule) -> Body:
     body = schedule.to_json()
     body["startTime"] = schedule.start_time or now()
     body[REQUEST] = {"parent": parent, "pipelineJob": request.pipeline_job.to_json()}
-    body |= {name: str(limit) for name, limit in limits.items() if limit is not None}
     return {**body, "nextRunTime": next_run_time(body)}
 
 

@@ -34,6 +34,7 @@ def _add(router: APIRouter, path: str, find: FindTarget, operation_id: str) -> N
 
     @router.post(f"{path}:serverStreamingPredict", operation_id=operation_id)
     async def stream(target: Found, request: StreamingPredictRequest) -> Response:
+        """The prediction for one instance, in pieces: a JSON list that grows."""
         instance = _instance(request)
         stack = AsyncExitStack()
         answer = await stack.enter_async_context(answering(target, CHAT, orjson.dumps(_chat_request(instance))))

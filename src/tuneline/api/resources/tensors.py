@@ -3,23 +3,23 @@
 from typing import Any
 
 from tuneline.api.store import Body
-from tuneline.api.wire import Message
+from tuneline.api.wire import Message, Whole
 
 
 class Tensor(Message):
     """One of these fields has the value; none stands for nothing."""
 
     dtype: str | int = ""
-    shape: list[int] = []
+    shape: list[Whole] = []
     bool_val: list[bool] = []
     string_val: list[str] = []
     bytes_val: list[str] = []
     float_val: list[float] = []
     double_val: list[float] = []
-    int_val: list[int] = []
-    int64_val: list[int] = []
-    uint_val: list[int] = []
-    uint64_val: list[int] = []
+    int_val: list[Whole] = []
+    int64_val: list[Whole] = []
+    uint_val: list[Whole] = []
+    uint64_val: list[Whole] = []
     list_val: list["Tensor"] = []
     struct_val: dict[str, "Tensor"] = {}
     tensor_val: str = ""

@@ -47,6 +47,7 @@ def _add(router: APIRouter, path: str, find: FindTarget, operation_id: str) -> N
 
     @router.post(f"{path}:countTokens", operation_id=operation_id.format("count_tokens"))
     def count(target: Found, request: CountTokensRequest) -> Body:
+        """How many tokens prompts have."""
         prompts = _prompts(request)
         tokenizer = _tokenizer(target)
         characters = sum(1 for turns in prompts for turn in turns for letter in turn.content if not letter.isspace())
@@ -54,6 +55,7 @@ def _add(router: APIRouter, path: str, find: FindTarget, operation_id: str) -> N
 
     @router.post(f"{path}:computeTokens", operation_id=operation_id.format("compute_tokens"))
     def compute(target: Found, request: CountTokensRequest) -> Body:
+        """The tokens of prompts."""
         tokenizer = _tokenizer(target)
         return {"tokensInfo": [_tokens(tokenizer, turns) for turns in _prompts(request)]}
 

@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from tuneline.api.resources.pipeline_jobs import EncryptionSpec
-from tuneline.api.wire import Labels, Message, Struct, proto_enum
+from tuneline.api.wire import Int64, Labels, Message, Struct, no_truth_value, proto_enum
 
 FULL, PEFT_ADAPTER = "TUNING_MODE_FULL", "TUNING_MODE_PEFT_ADAPTER"
 NO_MODE, NO_SIZE = "TUNING_MODE_UNSPECIFIED", "ADAPTER_SIZE_UNSPECIFIED"
@@ -17,15 +17,7 @@ AdapterSize = Annotated[str, proto_enum(
 )]  # fmt: skip
 
 
-def _no_truth_value(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError(f"found {str(value).lower()}; expected a number.")
-    return value
-
-
-Int64 = Annotated[int, BeforeValidator(_no_truth_value), Field(ge=-(2**63), lt=2**63), PlainSerializer(str, return_type=str)]
-"""A 64-bit number; clients send and read it as text."""
-Double = Annotated[float, BeforeValidator(_no_truth_value)]
+Double = Annotated[float, BeforeValidator(no_truth_value)]
 
 
 class TuningMessage(Message):

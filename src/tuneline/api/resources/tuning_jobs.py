@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter
 
 from tuneline.api import operations
+from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import pipeline_jobs
 from tuneline.api.resources.pipeline_job_view import PRIVATE
@@ -26,15 +27,15 @@ def create_router(service: Service, version: str) -> APIRouter:
     """The routes."""
     router = APIRouter(route_class=StrictRoute, prefix="/projects/{project}/locations/{location}", tags=[KIND])
 
-    @router.post(f"/{KIND}", operation_id=f"{version}_create_tuning_job")
+    @router.post(f"/{KIND}", operation_id=f"{version}_create_tuning_job", responses=shows(TuningJob))
     def create(project: str, location: str, job: TuningJob) -> Body:
         return view(create_tuning_job(service, Place(project, location), job))
 
-    @router.get(f"/{KIND}", operation_id=f"{version}_list_tuning_jobs")
+    @router.get(f"/{KIND}", operation_id=f"{version}_list_tuning_jobs", responses=lists(TuningJob, KIND))
     def list_jobs(project: str, location: str, listing: Listing) -> Body:
         return page(service.store, KIND, Place(project, location).name, listing, fields=FIELDS, show=view)
 
-    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_tuning_job")
+    @router.get(f"/{KIND}/{{job_id}}", operation_id=f"{version}_get_tuning_job", responses=shows(TuningJob))
     def get(project: str, location: str, job_id: str) -> Body:
         return view(service.store.get(f"{Place(project, location).name}/{KIND}/{job_id}"))
 
@@ -43,8 +44,9 @@ def create_router(service: Service, version: str) -> APIRouter:
         cancel_tuning_job(service, f"{Place(project, location).name}/{KIND}/{job_id}")
         return {}
 
-    @router.post(f"/{KIND}:rebaseTunedModel", operation_id=f"{version}_rebase_tuned_model")
+    @router.post(f"/{KIND}:rebaseTunedModel", operation_id=f"{version}_rebase_tuned_model", responses=OPERATION)
     def rebase(project: str, location: str, request: RebaseTunedModelRequest) -> Body:
+        """Tune as an earlier job did, with changes."""
         body = create_tuning_job(service, Place(project, location), rebased(service, request))
         done = operations.done(service.store, version, body["name"], "TuningJob", view(body), "RebaseTunedModelOperationMetadata")
         return operations.answer(done)
