@@ -64,6 +64,9 @@ audit: $(VENV)/dev ## known vulnerabilities in the images' locks; needs the netw
 container-test: $(VENV)/dev ## build the images and run the templates in them (docker, or root and apt-get)
 	tests/containers/run
 
+cloud-test: $(VENV)/dev ## try it on a real project: PROJECT= BUCKET=gs://... REGISTRY=, ARGS=--dry-run prints the commands only
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m scripts.cloud_test --project $(PROJECT) --bucket $(BUCKET) --registry $(REGISTRY) $(ARGS)
+
 check: $(VENV)/dev ## style, types, import floors, generated files
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -77,4 +80,4 @@ compile: $(VENV)/dev ## write compiled/ anew
 wheel: $(VENV)/dev ## build dist/*.whl with the templates and the base model inside
 	$(BIN)/python -m build --wheel --outdir dist
 
-.PHONY: help install tune clients test images locks audit container-test check compile wheel
+.PHONY: help install tune clients test images locks audit container-test cloud-test check compile wheel

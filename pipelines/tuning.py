@@ -3,7 +3,8 @@
 Tasks keep their components' names, also for display: the Google SDK finds the tuned model in the task that is called `upload-model`.
 No conditions: upload and deploy always run and put out an empty name when they are off, because back ends differ in how they judge
 conditions. Tuning and evaluation are tried twice, since a lost machine is their commonest failure and tuning goes on from its last
-checkpoint; the others fail for reasons that a second try meets again.
+checkpoint; upload and deployment, because a service may be out of reach and they make nothing twice. The others fail for reasons that a
+second try meets again.
 """
 
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
         history=history,
     )
     uploaded.set_caching_options(False)
+    uploaded.set_retry(num_retries=1, backoff_duration="30s")
     model_resource_name = uploaded.outputs["model_resource_name"]
 
     deployed = deploy_model(
@@ -89,4 +91,5 @@ def tuning(parameters: TuningParameters, *, template_name: str) -> TunedModel:
         model=model,
     )
     deployed.set_caching_options(False)
+    deployed.set_retry(num_retries=1, backoff_duration="30s")
     return TunedModel(model_resource_name=model_resource_name, endpoint_resource_name=deployed.outputs["endpoint_resource_name"])

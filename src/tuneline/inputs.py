@@ -21,6 +21,8 @@ SHAPING = (TransformDataset, TuneModel, SelectCheckpoint)
 """Parameters that decide which weights are registered, if any."""
 DATA = ("dataset_uri", "evaluation_data_uri", "general_data_uri")
 DOWNLOADED = ("hf://", "gs://")
+WITHOUT_EFFECT = ("reasons", "serving")
+"""Of what was resolved, what changes nothing about the tuned model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +49,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
             problems += _base_model_problems(resolved, catalog, downloads)
         if not problems and not resolved.base_model.uri.startswith(("hf://", "embedded:")):
             parts["base_model_uri"] = storage.fingerprint(resolved.base_model.uri)
-        parts["resolved"] = json.dumps({key: value for key, value in asdict(resolved).items() if key != "reasons"}, sort_keys=True)
+        parts["resolved"] = json.dumps({key: value for key, value in asdict(resolved).items() if key not in WITHOUT_EFFECT}, sort_keys=True)
     return Inputs(fingerprint=_sha256(parts), data_fingerprint=_data_fingerprint(parameters, resolved, parts), problems=tuple(problems))
 
 

@@ -83,7 +83,17 @@ def test_a_dry_run_for_people_is_an_http_request(monkeypatch: pytest.MonkeyPatch
     assert request.startswith(f"POST https://us-central1-aiplatform.googleapis.com{PARENT}?pipelineJobId=tune-large-model-")
     assert content_type == "Content-Type: application/json; charset=utf-8"
     assert json.loads(body)["pipelineSpec"] == load("tune-large-model").spec
-    assert "upload_model: found true" in told.err
+    assert told.err == ""
+
+
+def test_what_the_first_task_would_refuse_is_told_by_a_dry_run_and_refused_before_a_job(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv(ENDPOINT, raising=False)
+    assert main(["submit", "tune-large-model", *JOB, "--accelerator-type", "TPU", "--dry-run"]) == 0
+    assert "tuning on TPU is not built yet" in capsys.readouterr().err
+    assert main(["submit", "tune-large-model", *JOB, "--accelerator-type", "TPU"]) == 1
+    assert "tuning on TPU is not built yet" in capsys.readouterr().err
 
 
 def test_all_problems_are_told_before_anything_is_sent(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
@@ -249,15 +259,13 @@ def test_a_catalogue_that_cannot_be_read_is_told_with_the_other_problems(tmp_pat
     assert "location: found 'mars'" in told
 
 
-def test_vertex_ai_needs_credentials_and_what_is_built(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_vertex_ai_needs_credentials(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def default(**_: object) -> None:
         raise DefaultCredentialsError("none")
 
     monkeypatch.delenv(ENDPOINT, raising=False)
     monkeypatch.setattr(google.auth, "default", default)
     assert main(["submit", "tune-large-model", *JOB]) == 1
-    assert "upload_model: found true" in capsys.readouterr().err
-    assert main(["submit", "tune-large-model", *JOB, "--upload-model", "false"]) == 1
     assert "There are no Google credentials on this machine" in capsys.readouterr().err
 
 

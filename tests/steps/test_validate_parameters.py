@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from tuneline.errors import CatalogError, DatasetError, ParameterError, UsageError
 from tuneline.resolution import Resolved
+from tuneline.steps import validate_parameters
 from tuneline.steps.validate_parameters import main
 
 STAND_IN = '[[alias]]\nreference = "code-bison@002"\nmodel = "tuneline/tiny-code@001"\n'
@@ -116,6 +117,16 @@ def test_the_fingerprint_does_not_follow_the_reasons(job: dict[str, str], tmp_pa
     first, one = outcome(job, tmp_path / "1")
     second, other = outcome({**job, "--location": "local"}, tmp_path / "2")
     assert first.reasons != second.reasons
+    assert one == other
+
+
+def test_the_fingerprint_does_not_follow_what_serves_the_model(job: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever deploys the model of a job after all does not tune it again."""
+    monkeypatch.setattr(validate_parameters, "artifact_uri", lambda path: f"gs://root{path}")
+    cluster = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]'}
+    first, one = outcome(cluster, tmp_path / "1")
+    second, other = outcome({**cluster, "--deploy-model": "true"}, tmp_path / "2")
+    assert first.serving != second.serving
     assert one == other
 
 

@@ -8,7 +8,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -272,7 +272,7 @@ class FakeObjects(Objects):
         self.interrupt("after", f"write {uri}")
         return generation + 1
 
-    def list(self, folder: str) -> dict[str, StoredObject]:
+    def list(self, folder: str, expected: Collection[str] = ()) -> dict[str, StoredObject]:
         prefix = f"{folder.rstrip('/')}/"
         found = {uri.removeprefix(prefix): content for uri, (content, _) in self.objects.items() if uri.startswith(prefix)}
         return {name: StoredObject(num_bytes=len(content), crc32c=_checksum(content)) for name, content in found.items()}

@@ -92,6 +92,14 @@ def test_a_folder_is_listed_by_relative_names_without_placeholders(objects: Obje
     assert objects.list(f"{uri}/nothing") == {}
 
 
+def test_what_a_listing_lacks_and_should_have_is_asked_for_by_name(objects: Objects, uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects.write(f"{uri}/young", b"abc", generation=ABSENT)
+    monkeypatch.setattr(objects.client, "list_blobs", lambda *_args, **_options: [])
+    assert objects.list(uri) == {}
+    found = objects.list(uri, ["young", "missing"])
+    assert {name: stored.num_bytes for name, stored in found.items()} == {"young": 3}
+
+
 def test_a_copy_has_the_checksum_of_its_original(objects: Objects, uri: str) -> None:
     objects.write(f"{uri}/from", b"weights", generation=ABSENT)
     objects.copy(f"{uri}/from", f"{uri}/to")

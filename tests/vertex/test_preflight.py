@@ -280,8 +280,8 @@ def test_what_needs_no_network_is_told_by_subject() -> None:
 
 
 def test_what_is_not_built_for_vertex_ai_is_a_problem_there_only() -> None:
-    assert [outcome for outcome, _ in offline(plan(upload_model="true"))["parameters"]] == ["problem"]
-    assert [outcome for outcome, _ in offline(plan(upload_model="true", is_google=False))["parameters"]] == ["ok"]
+    assert [outcome for outcome, _ in offline(plan(accelerator_type="TPU"))["parameters"]] == ["problem"]
+    assert [outcome for outcome, _ in offline(plan(accelerator_type="TPU", is_google=False))["parameters"]] == ["ok"]
 
 
 def test_images_without_a_registry_are_told_where_they_would_be_pulled() -> None:

@@ -1,7 +1,6 @@
 """InferenceServices of the cluster that this pod is in: applied by the server, so that twice is as once, and waited for."""
 
 import json
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,6 @@ from tuneline.vertex.backoff import Backoff, Clock
 if TYPE_CHECKING:
     from kubernetes.client import ApiClient, ApiException
 
-LOG = logging.getLogger(__name__)
 NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 MANAGER = "tuneline"
 """Who owns the fields that are applied."""

@@ -46,7 +46,8 @@ def open_artifact(objects: Objects, uri: str) -> Artifact:
     commit = objects.read(join(uri, COMMIT))
     if commit is None:
         raise no_commit(uri)
-    files, found = files_in(commit[0], join(uri, COMMIT)), objects.list(uri)
+    files = files_in(commit[0], join(uri, COMMIT))
+    found = objects.list(uri, files)
     may_be = {COMMIT, *json.loads(commit[0]).get("state", {})}
     problems = [f"{join(uri, name)}: missing; {COMMIT} names it." for name in sorted(files.keys() - found.keys())]
     problems += [f"{join(uri, name)}: does not belong to the checkpoint." for name in sorted(found.keys() - files.keys() - may_be)]
@@ -67,7 +68,7 @@ def bring_near(objects: Objects, artifact: Artifact, *, root: str, folder: str, 
         objects.ensure_bucket(bucket, project=project, region=region, key=key)
         root = f"gs://{bucket}/models"
     target = join(root, folder)
-    sources, present = objects.list(artifact.uri), objects.list(target)
+    sources, present = objects.list(artifact.uri, [*artifact.files, COMMIT]), objects.list(target)
     for name in (*sorted(artifact.files), COMMIT):  # the marker last, so that a copy that was cut off has none
         if present.get(name) != sources[name]:
             objects.copy(join(artifact.uri, name), join(target, name), key=key)

@@ -1,6 +1,5 @@
 """An endpoint of Vertex AI and a model version on it, each made once. Names follow from what they are for, so that the API itself refuses a second one."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -10,7 +9,6 @@ from tuneline.resolution import Machine
 from tuneline.vertex import traffic
 from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, error_of
 
-LOG = logging.getLogger(__name__)
 NO_MACHINE = "Ask for quota, wait, or give another serving_machine_type or location."
 MOST_EDITS = 5
 """Tries to change an endpoint that others change, too."""

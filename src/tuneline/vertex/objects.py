@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -81,13 +81,29 @@ class Objects:
                 return found[1] if found and found[0] == content else None
             return int(blob.generation or ABSENT)
 
-    def list(self, folder: str) -> dict[str, StoredObject]:
-        """The objects below a folder, by their names relative to it. Placeholders that stand for folders are left out."""
+    def list(self, folder: str, expected: Collection[str] = ()) -> dict[str, StoredObject]:
+        """The objects below a folder, by their names relative to it. Placeholders that stand for folders are left out.
+
+        Those that are expected and missing are asked for one by one: a listing may lag behind (a proxy's, a cache's; Cloud Storage's own does not).
+        """
         bucket, prefix = parts_of(f"{folder.rstrip('/')}/")
         with _explained(folder):
             blobs = [*self.client.list_blobs(bucket, prefix=prefix)]
         found = {str(blob.name).removeprefix(prefix): StoredObject(num_bytes=int(blob.size), crc32c=str(blob.crc32c)) for blob in blobs}
+        found |= {name: stored for name in sorted({*expected} - found.keys()) if (stored := self.find(f"{folder.rstrip('/')}/{name}"))}
         return {name: stored for name, stored in found.items() if name and not name.endswith("/")}
+
+    def find(self, uri: str) -> StoredObject | None:
+        """The object, if there is one."""
+        from google.cloud.exceptions import NotFound
+
+        blob = self._blob(uri)
+        with _explained(uri):
+            try:
+                blob.reload()
+            except NotFound:
+                return None
+        return StoredObject(num_bytes=int(blob.size), crc32c=str(blob.crc32c))
 
     def copy(self, source: str, target: str, *, key: str = "") -> None:
         """Copy an object within Cloud Storage, in as many calls as its size takes, encrypted with `key`, if there is one.
@@ -95,6 +111,7 @@ class Objects:
         Raises InfrastructureError when the copy has another checksum.
         """
         from google.cloud.exceptions import NotFound
+        from google.cloud.storage.retry import DEFAULT_RETRY
 
         original, blob = self._blob(source), self._blob(target, key)
         with _explained(f"{source} -> {target}"):
@@ -102,7 +119,7 @@ class Objects:
                 original.reload()
                 token = None
                 while True:
-                    token, _done, _size = blob.rewrite(original, token=token)
+                    token, _done, _size = blob.rewrite(original, token=token, retry=DEFAULT_RETRY)  # twice makes the same copy
                     if token is None:
                         break
             except NotFound:
@@ -183,7 +200,8 @@ def _explained(uri: str) -> Iterator[None]:
     try:
         yield
     except (Forbidden, Unauthorized) as error:
-        raise UserError(f"{uri}: access denied.", next_action="Give the account roles/storage.objectUser on the bucket.") from error
+        action = "Give the account roles/storage.objectUser on the bucket, and what docs/images.md names for this step."
+        raise UserError(f"{uri}: access denied.", next_action=action) from error
     except (GoogleCloudError, GoogleAuthError, OSError) as error:
         is_users = isinstance(error, ClientError) and not isinstance(error, TooManyRequests)
         raise (UserError if is_users else InfrastructureError)(f"{uri}: {type(error).__name__}: {error}") from error
