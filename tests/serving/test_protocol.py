@@ -98,6 +98,8 @@ def test_what_is_wrong_with_a_body_is_named(body: object, problem: str) -> None:
         ({"messages": []}, ".messages: found an empty list; expected a list with at least one element."),
         ({"messages": ["a"]}, ".messages[0]: found text; expected an object."),
         ({"messages": [{"author": "ai", "content": "a"}]}, f".messages[0].author: found 'ai'; expected one of {ROLES}"),
+        ({"messages": [{"author": {}, "content": "a"}]}, f".messages[0].author: found an object; expected one of {ROLES}"),
+        ({"messages": [{"author": ["user"], "content": "a"}]}, f".messages[0].author: found a list; expected one of {ROLES}"),
         ({"messages": [{"author": "bot", "content": "a"}]}, f".messages: found assistant; {IN_TURN}"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "system", "content": "b"}]}, f".messages: found user, system; {IN_TURN}"),
         ({"messages": [{"role": "user", "content": "a"}] * 2}, f".messages: found user, user; {IN_TURN}"),

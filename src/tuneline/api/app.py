@@ -30,12 +30,7 @@ VERSIONS = ("v1", "v1beta1")
 
 def create_app(service: Service) -> FastAPI:
     """All routes over one service."""
-    app = FastAPI(
-        title="Tuneline",
-        version=__version__,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
+    app = FastAPI(title="Tuneline", version=__version__, openapi_url=None, redirect_slashes=False)
     app.add_middleware(Gate, settings=service.settings)
     if service.settings.faults is not None:
         app.add_middleware(FaultInjection, faults=service.settings.faults, injected=service.injected)

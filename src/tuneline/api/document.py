@@ -67,7 +67,7 @@ def describe(app: FastAPI) -> Json:
     names = sorted({name for path in found["paths"] for name in _names(path)})
     components["parameters"] = {name: {"name": name, "in": "path", "required": True, "schema": _schema(name)} for name in names}
     for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own form of errors
-        del components["schemas"][name]
+        components["schemas"].pop(name, None)
     components["schemas"]["Status"] = STATUS
     content = {"application/json": {"schema": {"$ref": "#/components/schemas/Status"}}}
     components["responses"] = {str(code): {"description": text, "content": content} for code, text in ERRORS.items()}

@@ -135,13 +135,14 @@ def read_turns(messages: Sequence[object], where: str, context: str, problems: l
     for index, message in enumerate(messages):
         fields = Fields(message, f"{where}[{index}]", problems)
         name, author = fields.take("role", "author")
-        if author not in ROLES:
+        role = ROLES.get(author) if isinstance(author, str) else None
+        if role is None:
             fields.report(name, f"found {_shown(author)}; expected one of {', '.join(sorted(ROLES))}.")
         content = fields.text("content")
         fields.ignore("name")
         fields.refuse("Only text is supported.", "tool_calls", "tool_call_id", "function_call", "refusal", "audio", "citationMetadata")
         fields.finish()
-        turns.append(Turn(ROLES[str(author)] if author in ROLES else "user", content))
+        turns.append(Turn(role or "user", content))
     found = [turn.role for turn in turns]
     talk = found[1:] if found[:1] == ["system"] else found
     if messages and len(problems) == num_before and talk != [*["user", "assistant"] * (len(talk) // 2), "user"]:
