@@ -94,6 +94,8 @@ class Client(threading.Thread):
             return
         if status != 200:
             self.odd.append(f"GET {wish.name}: {status} {answer}")
+        elif wish.is_cancelled and answer["state"] not in (*ENDS, "PIPELINE_STATE_CANCELLING"):
+            self.odd.append(f"GET {wish.name}: {answer['state']} after its cancellation was answered")
         if status != 200 or answer["state"] in ENDS:
             self._open.remove(wish)
         time.sleep(self._random.uniform(0, 0.1))

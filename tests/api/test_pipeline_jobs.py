@@ -16,7 +16,9 @@ from tests.api.conftest import OVERLAY, PARENT, TRAINING_DATA
 from tests.api.tuning_bench import order_of
 from tuneline.api.app import create_app
 from tuneline.api.jobs import JobFolders, Look, Runner
+from tuneline.api.resources.pipeline_jobs import create_queue
 from tuneline.api.server import open_service
+from tuneline.api.service import Service
 from tuneline.api.settings import Settings
 from tuneline.errors import UserError
 from tuneline.local.run_folder import RunFolder
@@ -232,6 +234,22 @@ def test_what_an_earlier_service_had_begun_goes_on_before_anything_new(folders: 
         for _ in range(3):
             runner.advance()
     assert (set(started), line.ended, line.states["waits"]) == ({"dead"}, ["done"], "waits")
+
+
+def test_a_look_that_is_older_than_a_cancellation_changes_nothing(client: TestClient, service: Service, still: list[str]) -> None:
+    name = client.post(JOBS, json=request_body(), params={"pipelineJobId": "x"}).json()["name"]
+    lock = try_lock(service.jobs.of("x") / "job.lock")
+    assert lock is not None
+    queue = create_queue(service.store, service.jobs, publish=lambda _job, _look: None)
+    with lock:
+        before = service.jobs.look("x")
+        queue.changed("x", before)
+        queue.cancel(name)
+        queue.changed("x", before)
+        assert (before.state, service.store.get(name)["state"]) == ("RUNNING", "PIPELINE_STATE_CANCELLING")
+        write_json(service.jobs.of("x") / "outcome.json", {"state": "SUCCEEDED"})  # it was too late
+        queue.changed("x", service.jobs.look("x"))
+    assert service.store.get(name)["state"] == "PIPELINE_STATE_SUCCEEDED"
 
 
 def test_a_damaged_job_keeps_no_other_from_running(folders: JobFolders) -> None:

@@ -17,6 +17,8 @@ from tuneline.api.store import Body, Query, Store
 QUEUED = "QUEUED"
 """State of a job that waits; the others are those of `JobState`."""
 _BEGUN = (JobState.PENDING, JobState.RUNNING, JobState.CANCELLING)
+_STALE = {QUEUED: (JobState.PENDING,), JobState.CANCELLING: (JobState.PENDING, JobState.RUNNING)}
+"""What a look may show that the store knows better."""
 
 
 class JobQueue:
@@ -57,12 +59,13 @@ class JobQueue:
         return True
 
     def changed(self, run: str, look: Look) -> None:
-        """Write down what a look at the job tells."""
-        body = self._named(run)
+        """Write down what a look at the job tells, unless the job was cancelled after the look, or still waits."""
         if look.state.has_ended:
-            self._publish(body, look)
-        if (self._state(body), look.state) != (QUEUED, JobState.PENDING):  # it waits
-            self._write_down(body["name"], look)
+            self._publish(self._named(run), look)
+        with self._store.transaction():
+            body = self._named(run)
+            if look.state not in _STALE.get(self._state(body), ()):
+                self._write_down(body["name"], look)
 
     def cancel(self, name: str) -> None:
         """Ask the job of this name to end. One that waits ends at once; an ended one stays as it is, as on Vertex."""
