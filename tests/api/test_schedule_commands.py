@@ -16,6 +16,7 @@ from tests.steps.test_validate_parameters import outcome
 from tuneline.api.app import create_app
 from tuneline.api.jobs import Job, Runner
 from tuneline.api.resources.pipeline_job_view import PRIVATE
+from tuneline.api.resources.pipeline_jobs import create_queue
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
 from tuneline.api.settings import Settings
@@ -60,6 +61,8 @@ def fire(service: Service, schedule: str, capsys: pytest.CaptureFixture[str]) ->
 def as_if_tuned(service: Service, job: dict[str, Any], folder: Path) -> ModelVersion:
     """The version that the job would have registered, by what its own first task finds."""
     run = job[PRIVATE]["run"]
+    queue = create_queue(service.store, service.jobs, publish=lambda _job, _look: None)
+    queue.begin(run)
     parameters = Job.read(service.jobs.of(run)).parameters
     given = {flag(name): str(value) for name, value in parameters.items()}
     resolved, _ = outcome({**given, "--template-name": "tune-large-model", "--pipeline-location": '["local"]'}, folder)
@@ -67,7 +70,7 @@ def as_if_tuned(service: Service, job: dict[str, Any], folder: Path) -> ModelVer
         project="proj", location=resolved.upload_region, display_name="weekly", pipeline_job_name=run, data_fingerprint=resolved.data_fingerprint
     )
     write_json(service.jobs.of(run) / "outcome.json", {"state": "SUCCEEDED"})
-    service.runner.advance()
+    queue.changed(run, service.jobs.look(run))
     return models.register(write_checkpoint(folder / "checkpoint"), registration)
 
 
