@@ -24,9 +24,11 @@ def cluster_spec(pool: str) -> str:
 
 def command(inputs_of: Outputs, parameters: Mapping[str, object], folder: Path) -> list[str]:
     """tune-model with the inputs that it had in a run, and outputs in `folder`."""
-    inputs = {"resolved": inputs_of.resolved, "dataset": inputs_of.dataset, "dataset-fingerprint": "none"}
+    inputs = {"resolved": inputs_of.resolved, "dataset": inputs_of.dataset, "dataset-fingerprint": "none", "tuner-image": "none"}
     inputs |= {name.replace("_", "-"): parameters[name] for name in ("train_steps", "evaluation_interval")}
-    outputs = {f"output-{name}": folder / name for name in ("checkpoints", "tensorboard", "history")} | {"executor-output": folder / "executor_output.json"}
+    outputs = {f"output-{name}": folder / name for name in ("checkpoints", "tensorboard", "history", "gcp-resources")} | {
+        "executor-output": folder / "executor_output.json"
+    }
     flags = [part for name, value in {**inputs, **outputs}.items() for part in (f"--{name}", str(value))]
     return ["python", "-m", "tuneline.steps.tune_model", *flags]
 
