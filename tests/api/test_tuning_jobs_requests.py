@@ -83,6 +83,8 @@ REFUSED: list[tuple[Body, str]] = [
     ({TRAIN: "gs://b/nothing.jsonl"}, f"{SPEC}.trainingDatasetUri: gs://b/nothing.jsonl: no such file"),
     ({TRAIN: "gs://b"}, f"{SPEC}.trainingDatasetUri: gs://b"),
     ({TRAIN: "gs://b/../../service.db"}, "leads out of the bucket"),
+    ({TRAIN: "/proc/self/pagemap"}, f"{SPEC}.trainingDatasetUri: the file is empty"),
+    ({TRAIN: "/proc/self/mem"}, f"{SPEC}.trainingDatasetUri: the file is empty"),
     ({TRAIN: "gs://.tuneline/records.sqlite"}, "no bucket's name begins with a dot"),
     ({TRAIN: "train.jsonl"}, "found 'train.jsonl'; expected a gs:// URI or an absolute path"),
     ({TRAIN: "https://example.com/x.jsonl"}, f"{SPEC}.trainingDatasetUri: https://example.com/x.jsonl: https:// is not read"),

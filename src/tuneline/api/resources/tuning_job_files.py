@@ -38,6 +38,8 @@ def look_at(field: str, uri: str, problems: list[str]) -> DataFile | None:
     if path is not None and path.exists() and not path.is_file():  # a pipe or a device may never end
         problems.append(f"{field}: {uri} is no file; expected a JSONL file.")
         return None
+    if path is not None and path.is_file() and not path.stat().st_size:  # empty, as it seems: some of /proc never end
+        return DataFile(examples=0, data_format="")
     try:
         with open_data(uri) as stream:
             data_format = _format(stream)
