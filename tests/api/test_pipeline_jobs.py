@@ -136,6 +136,14 @@ def test_all_built_in_templates_are_known_by_uri_and_name(client: TestClient) ->
 
 
 @pytest.mark.usefixtures("still")
+def test_a_service_needs_no_catalogue_of_its_own(settings: Settings) -> None:
+    with open_service(replace(settings, catalog="")) as service:
+        client = TestClient(create_app(service), base_url="http://127.0.0.1")
+        answer = client.post(JOBS, json=request_body(large_model_reference="tuneline/tiny-code@001"))
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.usefixtures("still")
 def test_a_job_id_is_used_once_and_checked(client: TestClient) -> None:
     assert client.post(JOBS, json=request_body(), params={"pipelineJobId": "x"}).status_code == 200
     again = client.post(JOBS, json=request_body(), params={"pipeline_job_id": "x"})

@@ -227,7 +227,7 @@ def _admit(service: Service, template: Template, job: PipelineJob, parent: str) 
 def _admit_parameters(service: Service, template: Template, job: PipelineJob, location: str) -> Admission:
     given, key = job.runtime_config.parameter_values, job.encryption_spec.kms_key_name
     overlay = str(given.get("catalog_uri") or service.settings.catalog)
-    path = local_path(overlay)
+    path = local_path(overlay) if overlay else None
     if path is not None and "\0" not in overlay and path.exists() and not path.is_file():  # a pipe or a device may never end
         raise invalid(f"catalog_uri: {overlay} is no file; expected a TOML file.")
     try:
