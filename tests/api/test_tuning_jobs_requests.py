@@ -234,6 +234,7 @@ def test_the_template_follows_model_and_data_and_hosted_models_are_deployed(
 
 def test_open_models_are_tuned_in_their_own_regions_too(shared: Shared) -> None:
     job = shared.client.post(JOBS.replace("us-central1", "us-east5"), json=request_body(shared.data)).json()
+    assert "error" not in job, job
     assert "/locations/us-east5/" in job["name"]
     assert Path(order_of(shared.settings, job)["parameters"]["catalog_uri"]).is_file()
     pipelines = JOBS.replace("us-central1", "us-east5").replace("tuningJobs", "pipelineJobs")

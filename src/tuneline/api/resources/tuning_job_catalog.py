@@ -8,7 +8,7 @@ from tuneline.catalog import Catalog, load_catalog
 from tuneline.storage import Storage
 
 OPEN_MODEL_REGIONS = ("us-central1", "europe-west4", "us-west1", "us-east5", "asia-southeast1")
-_ROW = '\n[[region]]\nname = "{name}"\nbackend = "vertex"\ntuning_accelerators = []\nsource = "Tune an open model, supported regions"\ndate = 2026-11-22\n'
+_ROW = '\n[[region]]\nname = "{name}"\nhosted = true\n'
 
 
 def catalog_of(service: Service, location: str) -> tuple[Catalog, str]:
@@ -16,7 +16,8 @@ def catalog_of(service: Service, location: str) -> tuple[Catalog, str]:
     uri = service.settings.catalog
     text = Storage().read_text(uri) if uri else ""
     catalog = load_catalog(text, uri) if uri else load_catalog()
-    if location in catalog.regions or location not in OPEN_MODEL_REGIONS:
+    hosted = location in catalog.regions and catalog.regions[location].hosted
+    if hosted or location not in OPEN_MODEL_REGIONS:
         return catalog, uri
     text += _ROW.format(name=location)
     file = service.settings.home / "catalogs" / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.toml"
