@@ -85,8 +85,9 @@ class ServiceProcess:
             try:
                 self.call("GET", "/health")
             except Unanswered:
-                if time.monotonic() > deadline or (self._process is not None and self._process.poll() is not None):
-                    raise RuntimeError(f"the service does not start:\n{self.log.read_text()[-2000:]}") from None
+                code = self._process.poll() if self._process is not None else None
+                if time.monotonic() > deadline or code is not None:
+                    raise RuntimeError(f"the service does not start (exit code {code}):\n{self.log.read_text()[-2000:]}") from None
                 time.sleep(0.02)
             else:
                 return
