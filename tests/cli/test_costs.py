@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.vertex.fake_cloud import FakeVertex, Time
+from tests.vertex.fake_cloud import FakeVertex
+from tests.vertex.stub_api import FakeTime
 from tuneline.cli import main
 from tuneline.vertex import rest
 from tuneline.vertex.expiry import labels_of
@@ -24,7 +25,7 @@ def deployed(own_id: str, machine_type: str, **resources: Any) -> dict[str, Any]
 def api(monkeypatch: pytest.MonkeyPatch) -> FakeVertex:
     """A project with two endpoints and three jobs."""
     api, vertex = FakeVertex(), rest.Vertex
-    monkeypatch.setattr(rest, "Vertex", lambda region: vertex(region=region, session=api, clock=Time().clock))  # type: ignore[arg-type]
+    monkeypatch.setattr(rest, "Vertex", lambda region: vertex(region=region, session=api, clock=FakeTime().clock))  # type: ignore[arg-type]
     now = datetime.now(UTC)
     over, later = labels_of("1", 0, now - timedelta(hours=1)), labels_of("2", 5, now)
     first = {"deployedModels": [deployed("1", "g2-standard-12"), deployed("2", "a3-highgpu-2g")], "trafficSplit": {"1": 75, "2": 25}}

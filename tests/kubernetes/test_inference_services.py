@@ -10,9 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from tests.vertex.fake_cloud import Time
+from tests.vertex.stub_api import FakeTime
 from tuneline.errors import InfrastructureError, ModelError, UserError
-from tuneline.kubernetes import cluster
+from tuneline.kubernetes.api import open_client
 from tuneline.kubernetes.cluster import Cluster
 from tuneline.kubernetes.inference_services import Service, is_ready
 from tuneline.vertex.backoff import Backoff
@@ -168,19 +168,19 @@ def stub() -> Iterator[Stub]:
 
 
 @pytest.fixture
-def time() -> Time:
-    return Time()
+def time() -> FakeTime:
+    return FakeTime()
 
 
 @pytest.fixture
-def own(stub: Stub, time: Time) -> Cluster:
+def own(stub: Stub, time: FakeTime) -> Cluster:
     """The cluster as a pod sees it."""
     configuration = kubernetes.client.Configuration(host=stub.address, api_key={"authorization": "Bearer pods-own"})
     client = kubernetes.client.ApiClient(configuration)
     return Cluster(client=client, clock=time.clock, backoff=Backoff(attempts=3, first_seconds=0.0))
 
 
-def test_a_service_is_applied_and_waited_for(stub: Stub, own: Cluster, time: Time) -> None:
+def test_a_service_is_applied_and_waited_for(stub: Stub, own: Cluster, time: FakeTime) -> None:
     manifest = service().to_json("team-a")
     found = own.serve(manifest, timeout_seconds=100)
     assert found["status"]["url"] == "http://m.example.com"
@@ -189,7 +189,7 @@ def test_a_service_is_applied_and_waited_for(stub: Stub, own: Cluster, time: Tim
     assert (query, content_type) == ({"fieldManager": ["tuneline"], "force": ["true"]}, "application/apply-patch+yaml")
     assert authorization == "Bearer pods-own"
     assert [look[0] for look in looks] == ["GET", "GET"]
-    assert time.now == 10
+    assert time.moment == 10
 
 
 def test_a_second_attempt_changes_the_same_object(stub: Stub, own: Cluster) -> None:
@@ -237,4 +237,4 @@ def test_what_passes_is_tried_again(stub: Stub, own: Cluster) -> None:
 def test_outside_a_cluster_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(UserError, match="no pod of a Kubernetes cluster"):
-        cluster.open_client()
+        open_client("KServe")

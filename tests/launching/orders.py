@@ -1,10 +1,9 @@
-"""Launches for tests, and a clock that is set forward by sleeping."""
+"""Launches for tests."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from tuneline.launching.order import Order
 from tuneline.resolution import JobSettings, Machine
-from tuneline.vertex.backoff import Clock
 
 PLACES = (
     Machine(region="us-central1", machine_type="a2-ultragpu-8g", accelerator_type="NVIDIA_A100_80GB", accelerator_count=8),
@@ -16,19 +15,3 @@ ORDER = Order(
     places=PLACES, settings=JobSettings(replica_count=2), several=True, labels={"team": "a"},
 )  # fmt: skip
 ONE_PLACE = replace(ORDER, places=PLACES[:1])
-
-
-@dataclass
-class FakeTime:
-    """Sleeping takes no time."""
-
-    moment: float = 0.0
-    slept: list[float] = field(default_factory=list)
-
-    def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.moment += seconds
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(now=lambda: self.moment, sleep=self.sleep)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.launching.fake_kubernetes import SCHEMA, FakeKubernetes, problems, serving
-from tests.launching.orders import ONE_PLACE, FakeTime
+from tests.launching.orders import ONE_PLACE
+from tests.vertex.stub_api import FakeTime
 from tuneline import steps
 from tuneline.errors import InfrastructureError, Interrupted, UserError
-from tuneline.launching.on_kubernetes import TrainJobs, open_client
+from tuneline.launching.on_kubernetes import TrainJobs
 from tuneline.launching.order import Order, Try
+from tuneline.launching.platforms import open_platform
 from tuneline.launching.running import Launcher
 from tuneline.launching.train_job import manifest, name_of
 from tuneline.resolution import Machine
@@ -182,4 +184,4 @@ def test_what_the_cluster_lacks_is_the_users_to_give(status: int, action: str, b
 def test_outside_of_a_cluster_there_is_no_client(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(UserError, match="no pod of a Kubernetes cluster"):
-        open_client()
+        open_platform("train-job")

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.launching.fake_vertex import FakeVertex, MemoryClaims
-from tests.launching.orders import ONE_PLACE, ORDER, FakeTime
+from tests.launching.orders import ONE_PLACE, ORDER
+from tests.vertex.stub_api import FakeTime
 from tuneline.errors import CapacityError, InfrastructureError, UserError
 from tuneline.launching.on_vertex import CustomJobs, project_of
 from tuneline.launching.order import Order, Try

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launching.orders import ORDER, PLACES, FakeTime
+from tests.launching.orders import ORDER, PLACES
+from tests.vertex.stub_api import FakeTime
 from tuneline import steps
 from tuneline.errors import CapacityError, InfrastructureError, Interrupted, TunelineError, UserError
 from tuneline.launching.order import Order, Try

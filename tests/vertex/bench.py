@@ -4,7 +4,8 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from tests.vertex.fake_cloud import FakeObjects, FakeVertex, Time, checkpoint, cloud_of
+from tests.vertex.fake_cloud import FakeObjects, FakeVertex, checkpoint, cloud_of
+from tests.vertex.stub_api import FakeTime
 from tuneline.parameters import DeployModel, UploadModel
 from tuneline.registry.models import Registered, Registration
 from tuneline.resolution import JobSettings, Limits, Machine, Resolved, ResolvedModel
@@ -36,8 +37,8 @@ class World:
     """A project with one whole checkpoint."""
 
     def __init__(self) -> None:
-        self.time, self.objects = Time(), FakeObjects()
-        self.api = FakeVertex(lambda: self.time.now)
+        self.time, self.objects = FakeTime(), FakeObjects()
+        self.api = FakeVertex(lambda: self.time.moment)
         self.uri = checkpoint(self.objects)
 
     def register(self, registration: Registration = REGISTRATION, *, uri: str = "", resolved: Resolved = RESOLVED, **parameters: Any) -> Registered:

@@ -305,20 +305,6 @@ def checkpoint(objects: FakeObjects, uri: str = "gs://pipeline-root/run/checkpoi
     return uri
 
 
-class Time:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(now=lambda: self.now, sleep=self.sleep)
-
-
 def cloud_of(api: FakeVertex, objects: FakeObjects, clock: Clock) -> Cloud:
     """What a task sees."""
     return Cloud(objects=objects, session=api, clock=clock, backoff=Backoff(attempts=3, first_seconds=0.0))

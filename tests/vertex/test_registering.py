@@ -240,7 +240,7 @@ def test_a_refusal_is_the_users_and_leaves_the_claim_free(world: World) -> None:
         world.register()
     world.api.refuse = lambda what: None
     assert world.register().resource_name.endswith("@1")
-    assert world.time.now < 100
+    assert world.time.moment < 100
 
 
 # Evaluation and curves

@@ -2,7 +2,8 @@
 
 import os
 
-from tuneline.launching.on_kubernetes import NAMESPACE_FILE, TrainJobs, open_client
+from tuneline.kubernetes.api import open_client, own_namespace
+from tuneline.launching.on_kubernetes import TrainJobs
 from tuneline.launching.on_vertex import CustomJobs, project_of
 from tuneline.launching.running import Platform
 from tuneline.resolution import Launch
@@ -13,7 +14,6 @@ from tuneline.vertex.rest import Vertex, open_session
 def open_platform(launch: Launch) -> Platform:
     """The platform of a step that is not computed in place."""
     if launch == "train-job":
-        client = open_client()
-        return TrainJobs(client=client, namespace=NAMESPACE_FILE.read_text(encoding="utf-8").strip())
+        return TrainJobs(client=open_client("A TrainJob"), namespace=own_namespace())
     project, session = project_of(os.environ), open_session()
     return CustomJobs(project=project, store=Objects(), region=lambda region: Vertex(region=region, session=session))

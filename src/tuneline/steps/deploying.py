@@ -7,7 +7,8 @@ from pathlib import Path
 
 from tuneline.deployment import loading_seconds
 from tuneline.errors import ParameterError
-from tuneline.kubernetes.cluster import Cluster, own_namespace
+from tuneline.kubernetes.api import own_namespace
+from tuneline.kubernetes.cluster import Cluster
 from tuneline.kubernetes.inference_services import PLURAL, Service
 from tuneline.parameters import DeployModel
 from tuneline.registry import endpoints, models
