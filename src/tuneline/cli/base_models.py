@@ -52,12 +52,10 @@ def _shown(default: str) -> str:
 def look_up(given: argparse.Namespace) -> BaseModel:
     """The base model that the flags name."""
     from tuneline import registry
-    from tuneline.catalog import load_catalog
     from tuneline.catalog.base_model import resolve_base_model
+    from tuneline.catalog_file import read_catalog
     from tuneline.data.base_model import find_here
-    from tuneline.storage import Storage
 
-    overlay = Storage().read_text(given.catalog) if given.catalog else None
-    found = resolve_base_model(load_catalog(overlay, given.catalog), given.large_model_reference, max_context_length=given.max_context_length)
+    found = resolve_base_model(read_catalog(given.catalog or ""), given.large_model_reference, max_context_length=given.max_context_length)
     folder = find_here(found.resolved.uri, downloads=registry.home() / "downloads")
     return BaseModel(resolved=found.resolved, limits=found.limits, folder=folder)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from tuneline.cli.table import print_table
+
 if TYPE_CHECKING:
     from tuneline.vertex.standing import Standing
 
@@ -29,12 +31,11 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    from tuneline.catalog import load_catalog
-    from tuneline.storage import Storage
+    from tuneline.catalog_file import read_catalog
     from tuneline.vertex.rest import Vertex
     from tuneline.vertex.standing import find_standing, undeploy_expired
 
-    catalog = load_catalog(Storage().read_text(given.catalog), given.catalog) if given.catalog else load_catalog()
+    catalog = read_catalog(given.catalog or "")
     vertex, now = Vertex(region=given.region), datetime.now(UTC)
     found = find_standing(vertex, given.project, catalog)
     gone = undeploy_expired(vertex, found, now) if given.undeploy_expired else []
@@ -50,18 +51,11 @@ def main(argv: Sequence[str]) -> int:
     if not standing:
         print(f"Nothing stands in {given.region}.")
         return 0
-    _print_table(standing, now)
+    print_table([("KIND", "NAME", "ID", "MACHINES", "TRAFFIC", "USD/HOUR", "UNDEPLOY"), *(_row(each, now) for each in standing)])
     unknown = len(standing) - len(known)
     print(f"At least {sum(known):.2f} USD an hour{f'; {UNKNOWN} of {unknown}' if unknown else ''}.")
     print(f"Prices: Compute Engine's on demand, of {' and '.join(dates)}. Vertex AI charges more.")
     return 0
-
-
-def _print_table(standing: Sequence["Standing"], now: datetime) -> None:
-    rows = [("KIND", "NAME", "ID", "MACHINES", "TRAFFIC", "USD/HOUR", "UNDEPLOY"), *(_row(each, now) for each in standing)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _row(standing: "Standing", now: datetime) -> tuple[str, ...]:

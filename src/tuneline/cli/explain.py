@@ -56,7 +56,7 @@ def _checked(arguments: Arguments, template: Template | None) -> Template:
 
 
 def _explain(arguments: Arguments, template: Template) -> int:
-    from tuneline.catalog import load_catalog
+    from tuneline.catalog_file import read_catalog
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
@@ -65,8 +65,7 @@ def _explain(arguments: Arguments, template: Template) -> int:
     values = coerce(template, {**{name: value for name, value in PLAIN.items() if name in template.inputs}, **arguments.parameters})
     known = {field.name for field in fields(TuningParameters)}
     parameters = TuningParameters(**{name: value for name, value in values.items() if name in known})  # type: ignore[arg-type]  # coerced to their types
-    overlay = arguments.options.get("--catalog")
-    catalog = load_catalog(_read(overlay), overlay) if overlay else load_catalog()
+    catalog = read_catalog(arguments.options.get("--catalog", ""))
     region = arguments.options["--pipeline-region"]
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=region, has_gpu=has_gpu())
     if findings.resolved is None:
@@ -81,12 +80,6 @@ def _explain(arguments: Arguments, template: Template) -> int:
         width = max(map(len, SHOWN))
         print(*(f"{name:<{width}}  {value}".rstrip() for name, value in answer.items()), "", *findings.resolved.reasons, sep="\n")
     return 0
-
-
-def _read(uri: str) -> str:
-    from tuneline.storage import Storage
-
-    return Storage().read_text(uri)
 
 
 def _bucket_warnings(parameters: Mapping[str, str], resolved: "Resolved") -> list[str]:

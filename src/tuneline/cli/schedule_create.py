@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 
 from tuneline.cli.schedule_arguments import CREATE, check, named, timing_of
 from tuneline.cli.submit import BACKOFF, preflight, print_request, refuse
-from tuneline.cli.submit_arguments import checked_parameters, chosen_template, job_options
+from tuneline.cli.submit_arguments import checked_parameters, chosen_template, job_options, run_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
 from tuneline.kubeflow import recurring_runs
-from tuneline.kubeflow.pipelines import Kubeflow, RunOptions
+from tuneline.kubeflow.pipelines import Kubeflow
 from tuneline.remote_schedule import RemoteSchedule, Timing, timing_problems
 from tuneline.submission import Checked
 from tuneline.templates import Template, load
@@ -56,15 +56,7 @@ def _create_on_kubeflow(arguments: Arguments, template: Template, options: JobOp
     problems = list(timing_problems(timing))
     problems += [] if any(problem.startswith("--cron") for problem in problems) else recurring_runs.timing_problems(timing)
     refuse(checked, problems, must_be_built=not is_dry)
-    run = RunOptions(
-        host=arguments.options["--kubeflow"],
-        name=options.display_name,
-        experiment=arguments.options.get("--experiment", RunOptions.experiment),
-        namespace=arguments.options.get("--namespace", ""),
-        pipeline_root=options.pipeline_root,
-        service_account=options.service_account,
-        has_caching=options.has_caching,
-    )
+    run = run_options(arguments, options, options.display_name)
     if is_dry:
         return print_request(*recurring_runs.recurring_run_request(template, checked.values, run, timing), arguments)
     made = recurring_runs.RecurringRuns(kubeflow=Kubeflow(options=run)).create(template, checked.values, timing)

@@ -9,11 +9,11 @@ from typing import Any
 from urllib.parse import quote
 
 from tuneline.cli.following import fail, tell, wait_for
-from tuneline.cli.submit_arguments import SUBMIT, check_usage, checked_parameters, chosen_template, job_options
+from tuneline.cli.submit_arguments import SUBMIT, check_usage, checked_parameters, chosen_template, job_options, run_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
 from tuneline.cli.template_source import load_template
 from tuneline.errors import ParameterError, TunelineError, UserError
-from tuneline.kubeflow.pipelines import Kubeflow, RunOptions, run_request
+from tuneline.kubeflow.pipelines import Kubeflow, run_request
 from tuneline.remote_job import RemoteJob
 from tuneline.submission import Checked
 from tuneline.templates import Template
@@ -69,15 +69,7 @@ def _submit_to_vertex(arguments: Arguments, template: Template, options: JobOpti
 def _submit_to_kubeflow(arguments: Arguments, template: Template, options: JobOptions, checked: Checked) -> int:
     is_dry = "--dry-run" in arguments.switches
     refuse(checked, (), must_be_built=not is_dry)
-    run = RunOptions(
-        host=arguments.options["--kubeflow"],
-        name=options.display_name or new_job_id(template.name, datetime.now(UTC)),
-        experiment=arguments.options.get("--experiment", RunOptions.experiment),
-        namespace=arguments.options.get("--namespace", ""),
-        pipeline_root=options.pipeline_root,
-        service_account=options.service_account,
-        has_caching=options.has_caching,
-    )
+    run = run_options(arguments, options, options.display_name or new_job_id(template.name, datetime.now(UTC)))
     if is_dry:
         return print_request(*run_request(template, checked.values, run), arguments)
     kubeflow = Kubeflow(options=run)

@@ -4,8 +4,10 @@ from dataclasses import replace
 from datetime import datetime
 
 from tuneline.catalog import Catalog, load_catalog
+from tuneline.catalog_file import read_catalog
 from tuneline.cli.template_arguments import Arguments, Syntax, model_display_name
 from tuneline.errors import UsageError, UserError
+from tuneline.kubeflow.pipelines import RunOptions
 from tuneline.submission import Checked, check_parameters
 from tuneline.templates import Template, with_image_registry
 from tuneline.vertex.job_request import JobOptions
@@ -99,6 +101,20 @@ def job_options(arguments: Arguments) -> JobOptions:
     )
 
 
+def run_options(arguments: Arguments, options: JobOptions, name: str) -> RunOptions:
+    """What a run, or a recurring run, of Kubeflow is told instead."""
+    given = arguments.options
+    return RunOptions(
+        host=given["--kubeflow"],
+        name=name,
+        experiment=given.get("--experiment", RunOptions.experiment),
+        namespace=given.get("--namespace", ""),
+        pipeline_root=options.pipeline_root,
+        service_account=options.service_account,
+        has_caching=options.has_caching,
+    )
+
+
 def chosen_template(arguments: Arguments, template: Template) -> Template:
     """The template with its images where the arguments say that they are."""
     registry = arguments.options.get("--image-registry")
@@ -117,12 +133,8 @@ def checked_parameters(arguments: Arguments, template: Template, options: JobOpt
 
 def _catalog(uri: str) -> tuple[Catalog, tuple[str, ...]]:
     """The catalogue with the rows of an overlay, or the built-in one and why those cannot be used."""
-    if not uri:
-        return load_catalog(), ()
-    from tuneline.storage import Storage
-
     try:
-        return load_catalog(Storage().read_text(uri), uri), ()
+        return read_catalog(uri), ()
     except UserError as error:
         return load_catalog(), tuple(f"catalog_uri: {problem}" for problem in error.problems)
 

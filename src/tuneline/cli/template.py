@@ -4,9 +4,10 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from tuneline.cli.table import table_lines
 from tuneline.cli.template_source import load_template
 from tuneline.errors import UsageError, UserError
 from tuneline.templates import KINDS, Template, images, read_bytes, text_of, with_image_digests, with_image_registry
@@ -80,7 +81,7 @@ def _show(given: argparse.Namespace) -> Answer:
     lines = [f"{key:<8} {value or 'unknown'}" for key, value in record.items()]
     lines += [f"{'image':<8} {image}" for image in known_images]
     rows = [(known.name, KINDS[known.parameter_type], json.dumps(known.default) if known.optional else "required") for known in template.inputs.values()]
-    return [*lines, "", *_table([("INPUT", "TYPE", "DEFAULT"), *rows])], {**record, "source": source, "images": known_images, "inputs": inputs}
+    return [*lines, "", *table_lines([("INPUT", "TYPE", "DEFAULT"), *rows])], {**record, "source": source, "images": known_images, "inputs": inputs}
 
 
 def _retarget(given: argparse.Namespace) -> Answer:
@@ -168,16 +169,10 @@ def _list(given: argparse.Namespace) -> Answer:
         {"name": entry.address.name, "digest": entry.address.reference, "tags": entry.tags, "create_time": entry.create_time, "uri": str(entry.address)}
         for entry in listing.entries
     ]
-    return _table([("NAME", "DIGEST", "TAGS", "CREATED"), *rows]) if rows else [], {"templates": records, "complete": listing.complete}
+    return table_lines([("NAME", "DIGEST", "TAGS", "CREATED"), *rows]) if rows else [], {"templates": records, "complete": listing.complete}
 
 
 def _write(file: str, content: bytes) -> None:
     from tuneline.storage import Storage
 
     Storage().write_bytes(file, content)
-
-
-def _table(rows: Iterable[Sequence[str]]) -> list[str]:
-    table = list(rows)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuneline import registry
-from tuneline.catalog import load_catalog
+from tuneline.catalog_file import read_catalog
 from tuneline.errors import ParameterError
 from tuneline.hardware import has_gpu
 from tuneline.inputs import examine_inputs
@@ -37,7 +37,7 @@ FLAGS = (TuningParameters, Job)
 def main(argv: Sequence[str]) -> None:
     parameters, job = parse(argv, TuningParameters, Job)
     storage, where, root = Storage(), pipeline_location_of(job.pipeline_location, os.environ), artifact_uri(job.output_resolved)
-    catalog = load_catalog(storage.read_text(parameters.catalog_uri) if parameters.catalog_uri else None, parameters.catalog_uri)
+    catalog = read_catalog(parameters.catalog_uri)
     findings = check(parameters, template=job.template_name, catalog=catalog, pipeline_location=where, has_gpu=has_gpu(), root=root)
     for warning in findings.warnings:
         logging.warning(warning)

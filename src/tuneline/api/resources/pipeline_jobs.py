@@ -25,14 +25,14 @@ from tuneline.api.service import Service
 from tuneline.api.store import Body, Query, Store
 from tuneline.api.strict_json import StrictRoute
 from tuneline.api.wire import JsonAnswer, Labels, Message, Struct
-from tuneline.catalog import load_catalog
+from tuneline.catalog_file import read_catalog
 from tuneline.data.data_files import local_path
 from tuneline.errors import TunelineError
 from tuneline.hardware import has_gpu
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
 from tuneline.steps import RUN_LABELS
-from tuneline.storage import GCS_FOLDER, Storage
+from tuneline.storage import GCS_FOLDER
 from tuneline.templates import HOSTED, Template, load, names, template_of
 
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -231,7 +231,7 @@ def _admit_parameters(service: Service, template: Template, job: PipelineJob, lo
     if path is not None and "\0" not in overlay and path.exists() and not path.is_file():  # a pipe or a device may never end
         raise invalid(f"catalog_uri: {overlay} is no file; expected a TOML file.")
     try:
-        catalog = load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
+        catalog = read_catalog(overlay)
         admission = admit(template, given, location=location, catalog=catalog, catalog_uri=service.settings.catalog, encryption_key=key, has_gpu=has_gpu())
     except TunelineError as error:
         raise invalid(*error.problems) from None

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from tuneline.api.faults import not_found
 from tuneline.api.service import Service
 from tuneline.api.store import Body
-from tuneline.catalog import Catalog, load_catalog
+from tuneline.catalog import Catalog
+from tuneline.catalog_file import read_catalog
 from tuneline.errors import did_you_mean
-from tuneline.storage import Storage
 
 GOOGLE = "google"
 """Publisher of references that name none."""
@@ -46,8 +46,7 @@ class PublisherModel:
 
 def catalog_of(service: Service) -> Catalog:
     """The catalogue of a service."""
-    overlay = service.settings.catalog
-    return load_catalog(Storage().read_text(overlay), overlay) if overlay else load_catalog()
+    return read_catalog(service.settings.catalog)
 
 
 def all_models(catalog: Catalog) -> Iterator[PublisherModel]:
