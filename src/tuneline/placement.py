@@ -15,6 +15,16 @@ from tuneline.errors import ParameterError, did_you_mean
 from tuneline.overrides import Overrides, choose_machine, fallbacks, sentences
 from tuneline.resolution import Backend, JobSettings, Launch, Machine, Resolved
 
+_CONTINENTS = {"us": "us-", "eu": "europe-", "asia": "asia-"}
+_PAIRS = {
+    "nam4": ("us-central1", "us-east1"),
+    "eur4": ("europe-north1", "europe-west4"),
+    "eur5": ("europe-west1", "europe-west2"),
+    "eur7": ("europe-west2", "europe-west3"),
+    "eur8": ("europe-west3", "europe-west6"),
+    "asia1": ("asia-northeast1", "asia-northeast2"),
+}
+"""Predefined dual-regions of Cloud Storage."""
 PLACEHOLDER = "{{$."
 VERTEX_REGION = "CLOUD_ML_REGION"
 KEY_NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+")
@@ -105,22 +115,18 @@ def bucket_warnings(resolved: Resolved, locations: Mapping[str, tuple[str, str]]
     warnings = []
     for parameter, (bucket, location) in locations.items():
         wanted = resolved.upload_region if parameter == "model_output_root_dir" else resolved.tuning_region
-        if resolved.backend == "vertex" and not covers(location.lower(), wanted):
+        if resolved.backend == "vertex" and not covers(location, (), wanted):
             purpose = "the model is registered" if parameter == "model_output_root_dir" else "tuning computes"
             warnings.append(f"{parameter}: the bucket {bucket} is in {location.lower()}, and {purpose} in {wanted}: each run pays for the way between them.")
     return warnings
 
 
-def covers(location: str, region: str) -> bool:
-    """Whether data at a bucket location is at hand in a region: the same, or a multi-region or dual region around it."""
-    continents = {
-        "us": ("us-", "northamerica-"),
-        "eu": ("europe-",),
-        "asia": ("asia-",),
-        "nam4": ("us-central1", "us-east1"),
-        "eur4": ("europe-north1", "europe-west4"),
-    }
-    return location == region or region.startswith(continents.get(location, ("-",)))
+def covers(location: str, places: Sequence[str], region: str) -> bool:
+    """Whether a bucket at `location` (or with data in these places, for a dual-region of one's own) has its data in a region."""
+    location = location.lower()
+    if location in _CONTINENTS:
+        return region.startswith(_CONTINENTS[location])
+    return region in (location, *_PAIRS.get(location, ()), *(place.lower() for place in places))
 
 
 def _launch(backend: Backend, accelerator_type: str) -> Launch:

@@ -62,7 +62,7 @@ def open_artifact(objects: Objects, uri: str) -> Artifact:
 def bring_near(objects: Objects, artifact: Artifact, *, root: str, folder: str, project: str, region: str, key: str) -> Artifact:
     """The checkpoint, or a copy of it in `folder` below `root`. Without a root it stays where its bucket is at hand in the region."""
     if not root:
-        if covers(objects.bucket_location(parts_of(artifact.uri)[0]), region):
+        if covers(objects.bucket_location(parts_of(artifact.uri)[0]), (), region):
             return artifact
         bucket = f"{project}-tuneline-{region}"
         objects.ensure_bucket(bucket, project=project, region=region, key=key)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote, urlsplit
 
+from tuneline.placement import covers
 from tuneline.vertex.google_apis import GoogleApis
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
 from tuneline.vertex.rest import Json, Refused
@@ -12,16 +13,6 @@ from tuneline.vertex.rest import Json, Refused
 READ = ("storage.objects.get", "storage.objects.list")
 WRITE = (*READ, "storage.objects.create", "storage.objects.delete")
 ROLES = {READ: "roles/storage.objectViewer", WRITE: "roles/storage.objectUser"}
-_CONTINENTS = {"us": "us-", "eu": "europe-", "asia": "asia-"}
-_PAIRS = {
-    "nam4": ("us-central1", "us-east1"),
-    "eur4": ("europe-north1", "europe-west4"),
-    "eur5": ("europe-west1", "europe-west2"),
-    "eur7": ("europe-west2", "europe-west3"),
-    "eur8": ("europe-west3", "europe-west6"),
-    "asia1": ("asia-northeast1", "asia-northeast2"),
-}
-"""Predefined dual-regions of Cloud Storage."""
 _FILES = ("dataset_uri", "evaluation_data_uri", "catalog_uri")
 
 
@@ -50,14 +41,6 @@ def uses(plan: Plan) -> list[Use]:
     if plan.is_google:
         found.insert(0, Use(what="pipeline root", uri=plan.options.pipeline_root, permissions=WRITE))
     return [use for use in found if use.uri.startswith("gs://")]
-
-
-def covers(location: str, places: Sequence[str], region: str) -> bool:
-    """Whether a bucket at `location` (or with data in these places, for a dual-region of one's own) has its data in a region."""
-    location = location.lower()
-    if location in _CONTINENTS:
-        return region.startswith(_CONTINENTS[location])
-    return region in (location, *_PAIRS.get(location, ()), *(place.lower() for place in places))
 
 
 def _bucket(use: Use, plan: Plan, apis: GoogleApis) -> Iterator[Finding]:
