@@ -10,9 +10,10 @@ from tuneline.errors import did_you_mean
 from tuneline.resolution import Backend, JobSettings, Machine
 
 RESERVATION = re.compile(r"projects/[^/]+/zones/([a-z0-9-]+)-[a-z]/reservations/[^/]+")
+NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
 SHAPES = {
     "max_wait_duration": (re.compile(r"[1-9][0-9]*s"), "seconds like '3600s'"),
-    "network": (re.compile(r"projects/[^/]+/global/networks/[^/]+"), "projects/NUMBER/global/networks/NAME"),
+    "network": (NETWORK, "projects/NUMBER/global/networks/NAME"),
     "service_account": (re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+"), "an account's address like tuner@PROJECT.iam.gserviceaccount.com"),
     "reservation": (RESERVATION, "projects/P/zones/Z/reservations/R"),
 }

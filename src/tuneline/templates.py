@@ -305,10 +305,14 @@ def _is_image(value: Json) -> bool:
     return isinstance(value, str) and value != "" and not value.startswith("-") and PLACEHOLDER not in value and "://" not in value
 
 
+def registry_of(image: str) -> str:
+    """The registry's host that an image names, or nothing: then Docker Hub is meant."""
+    host, slash, _ = image.partition("/")
+    return host if slash and (host == "localhost" or "." in host or ":" in host) else ""
+
+
 def _without_host(image: str) -> str:
-    host, slash, rest = image.partition("/")
-    has_host = bool(slash) and (host == "localhost" or "." in host or ":" in host)
-    return rest if has_host else image
+    return image.partition("/")[2] if registry_of(image) else image
 
 
 def _repository_and_tag(image: str) -> tuple[str, str]:

@@ -11,13 +11,13 @@ from tests.vertex.stub_api import HANG_UP, FakeTime, StubApi, error
 from tuneline.catalog import load_catalog
 from tuneline.errors import InfrastructureError
 from tuneline.submission import check_parameters
-from tuneline.templates import load, with_image_registry
+from tuneline.templates import load, registry_of, with_image_registry
 from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.google_apis import ADDRESSES, STORAGE_HOST, GoogleApis, default_addresses
 from tuneline.vertex.job_request import JobOptions
 from tuneline.vertex.preflight import Check, Finding, Plan, exit_code, ok, problem, run_checks, unknown, warning
 from tuneline.vertex.preflight.buckets import READ, WRITE, bucket_checks, covers
-from tuneline.vertex.preflight.offline import images, offline_checks, registry_of
+from tuneline.vertex.preflight.offline import images, offline_checks
 from tuneline.vertex.preflight.project import project_checks
 from tuneline.vertex.preflight.resources import KEY_ROLE, resource_checks
 from tuneline.vertex.rest import ENDPOINT, Vertex

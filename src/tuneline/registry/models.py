@@ -78,6 +78,10 @@ class Registered:
     """As `record_of` writes it."""
 
 
+NOTHING = Registered(resource_name="", record={})
+"""Where a model is kept out, or is not to be registered."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelVersion:
     """One registered version of a model."""

@@ -1,6 +1,5 @@
 """The step as a launcher: where validate-parameters says so, the task has a job compute, waits for it, and hands on what it has made."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from tuneline.resolution import Resolved
 from tuneline.staging.job import RESUME_FROM
 from tuneline.staging.job_folder import VARIABLE
 from tuneline.staging.plan import HANDED_BACK, remote_arguments
-from tuneline.steps import RUN_LABELS, OutputArtifact, artifact_uri, write_outputs
+from tuneline.steps import OutputArtifact, artifact_uri, labels_of_run, write_outputs
 
 Main = Callable[[Sequence[str]], None]
 
@@ -38,7 +37,7 @@ def launched(main: Main, step: str, parameters: type[Group], files: type[Group],
         earlier = artifact_uri(Path(os.environ.get(RESUME_FROM, "")))
         order = make_order(
             step, arguments, outputs=next(iter(outputs.values())).rpartition("/")[0], image=flags["tuner_image"], resolved=resolved, several=several,
-            labels=json.loads(os.environ.get(RUN_LABELS) or "{}"), resume_from=earlier if earlier.startswith("gs://") else "",
+            labels=labels_of_run(), resume_from=earlier if earlier.startswith("gs://") else "",
         )  # fmt: skip
         resources = Path(flags["output_gcp_resources"])
         launcher = Launcher(order=order, platform=open_platform(resolved.launch), resources=resources, progress=ProgressFile.from_environment())

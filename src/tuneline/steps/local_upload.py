@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tuneline.registry import lineage
-from tuneline.registry.models import Registered, Registration, register
+from tuneline.registry.models import NOTHING, Registered, Registration, register
 
 LOG = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ def upload(checkpoint: Path, registration: Registration, promotion: Mapping[str,
         if champion:
             lineage.refuse(champion, registration.data_fingerprint)
         LOG.info("not registered: %s", promotion["reason"])
-        return Registered(resource_name="", record={})
+        return NOTHING
     version = register(checkpoint, registration)
     if promotion:
         lineage.promote(version)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tuneline.parameters import UploadModel
 from tuneline.registry import models
-from tuneline.registry.models import Registered, Registration
+from tuneline.registry.models import NOTHING, Registered, Registration
 from tuneline.resolution import Resolved
 from tuneline.steps import artifact_uri, local_upload
 from tuneline.vertex import lineage
@@ -15,7 +15,6 @@ from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.registering import register_on_vertex
 
 LOG = logging.getLogger(__name__)
-NOTHING = Registered(resource_name="", record={})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from tuneline.evaluation.results import Evaluation
 from tuneline.interface import parse
 from tuneline.parameters import UploadModel
 from tuneline.registry.files import write_json
-from tuneline.registry.models import Registered, Registration
+from tuneline.registry.models import NOTHING, Registration
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labelled_by_run, run_step, write_outputs
 from tuneline.steps.registering import Order, register
@@ -36,7 +36,7 @@ FLAGS = (UploadModel, Files)
 
 def main(argv: Sequence[str]) -> None:
     parameters, files = parse(argv, *FLAGS)
-    registered, resolved = Registered(resource_name="", record={}), Resolved.read(files.resolved)
+    registered, resolved = NOTHING, Resolved.read(files.resolved)
     if parameters.upload_model:
         selected, base = json.loads(files.selected.read_text(encoding="utf-8")), resolved.base_model
         registration = Registration(

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from tuneline import __version__
+from tuneline.overrides import NETWORK
 from tuneline.templates import Json, Template
 from tuneline.vertex.rest import REGION
 
@@ -21,7 +22,6 @@ _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _BUCKET_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
 _LABEL_KEY, _LABEL_VALUE = re.compile(r"[^\W\d_A-Z]([^\WA-Z]|-)*"), re.compile(r"([^\WA-Z]|-)*")
 _SERVICE_ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+\.gserviceaccount\.com")
-_NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
 _LONGEST_LABEL, _LONGEST_NAME, _DIGEST_LENGTH = 63, 128, 32
 
 
@@ -119,7 +119,7 @@ def option_problems(options: JobOptions, template: Template | None, *, is_google
         yield "--pipeline-root is missing; expected gs://BUCKET/FOLDER, where the job keeps what its tasks hand on."
     if options.service_account and not _SERVICE_ACCOUNT.fullmatch(options.service_account):
         yield f"--service-account: found {options.service_account!r}; expected an address such as NAME@PROJECT.iam.gserviceaccount.com."
-    if options.network and not _NETWORK.fullmatch(options.network):
+    if options.network and not NETWORK.fullmatch(options.network):
         yield f"--network: found {options.network!r}; expected projects/NUMBER/global/networks/NAME."
     if options.template_uri and not TEMPLATE_URI.fullmatch(options.template_uri):
         yield f"--template-uri: found {options.template_uri!r}; expected https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY/TEMPLATE/TAG."

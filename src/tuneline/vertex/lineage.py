@@ -9,11 +9,10 @@ from dataclasses import dataclass
 
 from tuneline.errors import ModelError, NotFoundError
 from tuneline.registry import resource_id
-from tuneline.registry.models import DATA_LABEL, data_label
+from tuneline.registry.models import CHAMPION, DATA_LABEL, data_label
 from tuneline.resolution import Champion
 from tuneline.vertex.rest import Json, Vertex
 
-CHAMPION = "champion"
 REFUSED_LABEL = "tuneline-refused"
 
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from tuneline.deployment import loading_seconds
 from tuneline.errors import TunelineError, UserError
-from tuneline.registry.models import Registration
+from tuneline.registry.models import DEFAULT, Registration
+from tuneline.templates import registry_of
 from tuneline.vertex.artifacts import Artifact
-from tuneline.vertex.lineage import model_id_of
+from tuneline.vertex.lineage import model_id_of, model_name_of
 from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, error_of
 
 PORT, PREDICT_ROUTE, HEALTH_ROUTE = 8080, "/predict", "/health"
@@ -16,7 +17,6 @@ LONGEST_REQUEST_BYTES = 10_000_000
 """Of a dedicated endpoint. A shared one lets less through by itself."""
 SHARED_MEMORY_MB = 16_384
 """For the processes that serve on several accelerators."""
-DEFAULT = "default"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +40,7 @@ class Upload:
     def model(self) -> str:
         """Resource name of the model, without a version."""
         registration = self.registration
-        own = f"projects/{registration.project}/locations/{registration.location}/models/{model_id(registration)}"
-        return self.parent_model.partition("@")[0] or own
+        return model_name_of(project=registration.project, region=registration.location, display_name=registration.display_name, parent_model=self.parent_model)
 
     def to_json(self) -> Json:
         """The model as the API takes it."""
@@ -114,8 +113,7 @@ class UploadVersion:
 
 def check_image(image: str) -> None:
     """Raise UserError for an image that Vertex AI cannot pull."""
-    host = image.partition("/")[0]
-    if "/" not in image or not ("." in host or ":" in host):
+    if registry_of(image) in ("", "localhost"):
         raise UserError(
             f"serving_container_image_uri: found the image {image!r}, which names no registry; Vertex AI pulls from Artifact Registry.",
             next_action="Push the predictor's image there and give its URI, or point the template at your registry (docs/images.md).",

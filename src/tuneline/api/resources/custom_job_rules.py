@@ -7,6 +7,7 @@ from tuneline.api.resources.custom_job_messages import CustomJob, CustomJobSpec,
 from tuneline.api.resources.machine_shapes import machine_problem
 from tuneline.api.resources.step_commands import command_problem, variable_problem
 from tuneline.local.run_record import LOCATION
+from tuneline.overrides import NETWORK
 from tuneline.placement import KEY_NAME, PLACEHOLDER, TENSORBOARD_NAME
 
 MAX_POOLS = 4
@@ -16,7 +17,6 @@ RANKED_POOLS = 2
 """Worker pools 0 and 1 run steps; 2 and 3 are for reduction servers and evaluators, and are recorded."""
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]{1,2}")
 _DURATION = re.compile(r"[0-9]+(\.[0-9]{1,9})?s")
-_NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
 _ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+")
 
 
@@ -53,7 +53,7 @@ def _of_spec(spec: CustomJobSpec, location: str) -> Iterator[str]:
     for name, duration in (("timeout", spec.scheduling.timeout), ("maxWaitDuration", spec.scheduling.max_wait_duration)):
         if duration and not _DURATION.fullmatch(duration):
             yield f"scheduling.{name}: found {duration!r}; expected seconds such as '3600s'."
-    if spec.network and not _NETWORK.fullmatch(spec.network):
+    if spec.network and not NETWORK.fullmatch(spec.network):
         yield f"network: found {spec.network!r}; expected projects/NUMBER/global/networks/NAME."
     if spec.service_account and not _ACCOUNT.fullmatch(spec.service_account):
         yield f"serviceAccount: found {spec.service_account!r}; expected an account's email address."

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
-from tuneline.templates import Json
+from tuneline.templates import Json, registry_of
 from tuneline.vertex.job_request import option_problems, template_digest
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
 
@@ -49,12 +49,6 @@ def images(spec: Mapping[str, Json]) -> list[str]:
         if isinstance(image, str) and PLACEHOLDER not in image:
             found[image] = None
     return list(found)
-
-
-def registry_of(image: str) -> str:
-    """The registry's host that an image names, or nothing: then Docker Hub is meant."""
-    host, slash, _ = image.partition("/")
-    return host if slash and (host == "localhost" or "." in host or ":" in host) else ""
 
 
 def _packages(is_installed: Callable[[str], bool]) -> Iterator[Finding]:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from functools import partial
 
 from tuneline.errors import NotFoundError
+from tuneline.templates import registry_of
 from tuneline.vertex.google_apis import REGISTRIES, GoogleApis
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
-from tuneline.vertex.preflight.offline import images, registry_of
+from tuneline.vertex.preflight.offline import images
 from tuneline.vertex.preflight.project import project_number
 from tuneline.vertex.rest import Json, Refused, Vertex
 
