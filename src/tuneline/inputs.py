@@ -12,14 +12,13 @@ from pathlib import Path
 from tuneline.catalog import Catalog
 from tuneline.data.base_model import ARCHITECTURES, check_configuration, locate
 from tuneline.errors import UserError
-from tuneline.parameters import SelectCheckpoint, TransformDataset, TuneModel, TuningParameters
+from tuneline.parameters import DATA_URIS, SelectCheckpoint, TransformDataset, TuneModel, TuningParameters
 from tuneline.resolution import Resolved
 from tuneline.storage import Storage, content_of
 from tuneline.validation import Findings, not_built_yet
 
 SHAPING = (TransformDataset, TuneModel, SelectCheckpoint)
 """Parameters that decide which weights are registered, if any."""
-DATA = ("dataset_uri", "evaluation_data_uri", "general_data_uri")
 DOWNLOADED = ("hf://", "gs://")
 WITHOUT_EFFECT = ("reasons", "serving")
 """Of what was resolved, what changes nothing about the tuned model."""
@@ -40,7 +39,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
     """Look at data files and base model. A model is downloaded only for a job that has no other problem."""
     problems: list[str] = []
     resolved = findings.resolved
-    uris = {name: getattr(parameters, name) for name in DATA}
+    uris = {name: getattr(parameters, name) for name in DATA_URIS}
     refused = {problem.partition(":")[0] for problem in findings.problems}
     parts = {name: _fingerprint(name, uri, storage, problems) for name, uri in uris.items() if uri and name not in refused}
     if resolved:
@@ -59,8 +58,8 @@ def _sha256(value: object) -> str:
 
 def _data_fingerprint(parameters: TuningParameters, resolved: Resolved | None, parts: Mapping[str, str]) -> str:
     """Where the files of the base model lie does not count with continue_from_champion: they follow from earlier runs, and each run would look new."""
-    shaping = {name: getattr(parameters, name) for group in SHAPING for name in (field.name for field in fields(group)) if name not in DATA}
-    data = {name: content_of(parts[name]) for name in DATA if name in parts}
+    shaping = {name: getattr(parameters, name) for group in SHAPING for name in (field.name for field in fields(group)) if name not in DATA_URIS}
+    data = {name: content_of(parts[name]) for name in DATA_URIS if name in parts}
     base = asdict(resolved.base_model) if resolved else {}
     weights = parts.get("base_model_uri", "")
     if parameters.continue_from_champion:

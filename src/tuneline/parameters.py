@@ -8,6 +8,11 @@ checks are in `validation.py`.
 from dataclasses import dataclass
 from typing import Literal
 
+DATA_URIS = ("dataset_uri", "evaluation_data_uri", "general_data_uri")
+"""Parameters that name a file of examples."""
+IMAGE_URIS = ("tuning_image_uri", "serving_container_image_uri")
+"""Parameters that name a container image."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformDataset:

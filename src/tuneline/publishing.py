@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tuneline.errors import NotFoundError, TemplateError, TunelineError, UsageError
+from tuneline.image_references import DIGEST
 from tuneline.template_repository import NAME, Address, Repository, connect
-from tuneline.templates import DIGEST, digest_of
+from tuneline.templates import digest_of
 
 LATEST = "latest"
 

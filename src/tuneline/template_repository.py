@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tuneline.errors import InfrastructureError, NotFoundError, TemplateError, TunelineError, UsageError, UserError
-from tuneline.templates import DIGEST, digest_of
+from tuneline.image_references import DIGEST
+from tuneline.templates import digest_of
 
 if TYPE_CHECKING:
     from kfp.registry import RegistryClient

@@ -14,6 +14,7 @@ from typing import TypeAlias
 import yaml
 
 from tuneline.errors import ParameterError, TemplateError, UsageError, UserError, did_you_mean
+from tuneline.image_references import DIGEST, names_image, repository_and_tag, without_registry
 from tuneline.interface import boolean, integer, number
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
@@ -34,7 +35,6 @@ KINDS = {
     "STRUCT": "an object",
 }
 PLACEHOLDER = "{{$."
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 IMAGE_FLAGS = ("-image", "-image-uri")
 """How the flags of a container end that are followed by an image reference."""
 
@@ -261,7 +261,7 @@ def with_image_registry(spec: Mapping[str, Json], registry: str) -> dict[str, Js
     So do the images that arguments name: what follows a flag that ends in `-image` or `-image-uri`. A registry host that an image names
     already is replaced; an image that is itself a placeholder stays.
     """
-    return _with_images(spec, lambda image: f"{registry.rstrip('/')}/{_without_host(image)}")
+    return _with_images(spec, lambda image: f"{registry.rstrip('/')}/{without_registry(image)}")
 
 
 def with_image_digests(spec: Mapping[str, Json], digests: Mapping[str, str]) -> dict[str, Json]:
@@ -274,14 +274,14 @@ def with_image_digests(spec: Mapping[str, Json], digests: Mapping[str, str]) -> 
     problems = [f"{key}: {value!r} is no digest; expected sha256: and 64 hexadecimal digits." for key, value in digests.items() if not DIGEST.fullmatch(value)]
     pins: dict[str, str] = {}
     for key, value in digests.items():
-        fitting = [image for image in known if _fits(key, image)]
+        fitting = [image for image in known if names_image(key, image)]
         if len(fitting) != 1:
             problems.append(f"{key!r} names {len(fitting)} images of the template; expected one of {', '.join(known)}.")
         elif pins.setdefault(fitting[0], value) != value:
             problems.append(f"{fitting[0]} has two digests: {pins[fitting[0]]} and {value}.")
     if problems:
         raise UserError(*problems)
-    return _with_images(spec, lambda image: f"{_repository_and_tag(image)[0]}@{pins[image]}" if image in pins else image)
+    return _with_images(spec, lambda image: f"{repository_and_tag(image)[0]}@{pins[image]}" if image in pins else image)
 
 
 def _with_images(spec: Mapping[str, Json], change: Callable[[str], str]) -> dict[str, Json]:
@@ -303,28 +303,6 @@ def _takes_image(word: Json) -> bool:
 def _is_image(value: Json) -> bool:
     """Whether it is a reference that can be changed: no placeholder, and after a flag neither another flag, nor a URI, nor nothing."""
     return isinstance(value, str) and value != "" and not value.startswith("-") and PLACEHOLDER not in value and "://" not in value
-
-
-def registry_of(image: str) -> str:
-    """The registry's host that an image names, or nothing: then Docker Hub is meant."""
-    host, slash, _ = image.partition("/")
-    return host if slash and (host == "localhost" or "." in host or ":" in host) else ""
-
-
-def _without_host(image: str) -> str:
-    return image.partition("/")[2] if registry_of(image) else image
-
-
-def _repository_and_tag(image: str) -> tuple[str, str]:
-    """Repository and tag of an image reference; no digest, and an empty tag when there is none."""
-    name = image.partition("@")[0]
-    repository, colon, tag = name.rpartition(":")
-    return (repository, tag) if colon and "/" not in tag else (name, "")
-
-
-def _fits(key: str, image: str) -> bool:
-    (wanted, wanted_tag), (repository, tag) = _repository_and_tag(key), _repository_and_tag(image)
-    return f"/{repository}".endswith(f"/{wanted}") and wanted_tag in ("", tag)
 
 
 def _containers(spec: dict[str, Json]) -> Iterator[dict[str, Json]]:

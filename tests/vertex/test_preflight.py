@@ -10,14 +10,16 @@ import requests
 from tests.vertex.stub_api import HANG_UP, FakeTime, StubApi, error
 from tuneline.catalog import load_catalog
 from tuneline.errors import InfrastructureError
+from tuneline.image_references import registry_of
+from tuneline.placement import covers
 from tuneline.submission import check_parameters
-from tuneline.templates import load, registry_of, with_image_registry
+from tuneline.templates import load, with_image_registry
 from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.google_apis import ADDRESSES, STORAGE_HOST, GoogleApis, default_addresses
 from tuneline.vertex.job_request import JobOptions
 from tuneline.vertex.preflight import Check, Finding, Plan, exit_code, ok, problem, run_checks, unknown, warning
-from tuneline.vertex.preflight.buckets import READ, WRITE, bucket_checks, covers
-from tuneline.vertex.preflight.offline import images, offline_checks
+from tuneline.vertex.preflight.buckets import READ, WRITE, bucket_checks
+from tuneline.vertex.preflight.offline import offline_checks
 from tuneline.vertex.preflight.project import project_checks
 from tuneline.vertex.preflight.resources import KEY_ROLE, resource_checks
 from tuneline.vertex.rest import ENDPOINT, Vertex
@@ -85,7 +87,7 @@ def test_a_project_in_good_order_has_no_finding_but_ok(bench: Bench) -> None:
     names = dict.fromkeys(name for name, _ in findings)
     assert list(names) == ["credentials", "api", "vertex", "permissions", "service account", "quota", "bucket", "key", "tensorboard", "image"]
     assert [finding.found for name, finding in findings if name == "image"] == [
-        f"{REGISTRY}/tuneline/{role}:0.1.0 can be pulled" for role in ("base", "tuner-gpu")
+        f"{REGISTRY}/tuneline/{role}:0.1.0 can be pulled" for role in ("base", "tuner-gpu", "predictor")
     ]
     assert exit_code(finding for _, finding in findings) == 0
 
@@ -93,7 +95,7 @@ def test_a_project_in_good_order_has_no_finding_but_ok(bench: Bench) -> None:
 def test_the_manifest_is_asked_for_in_every_form(bench: Bench) -> None:
     bench.all(plan())
     accepted = [asked.headers["accept"] for asked in bench.api.asked if "/manifests/" in asked.path]
-    assert len(accepted) == 2
+    assert len(accepted) == 3
     assert "application/vnd.oci.image.index.v1+json" in accepted[0]
 
 
@@ -212,11 +214,18 @@ def test_what_you_may_not_is_a_problem_unless_the_job_has_an_account_of_its_own(
     assert outcomes == {"": ["problem", "problem"], "me@p": ["warning", "warning"]}
 
 
+def test_images_that_parameters_name_are_looked_for_like_the_template_s(bench: Bench) -> None:
+    missing = f"{REGISTRY}/mine:1"
+    bench.api.on("GET", "/v2/p/tuneline/mine/manifests/1", NOT_FOUND)
+    told = bench.about("image", plan(tuning_image_uri=missing, serving_container_image_uri="mine:2"))
+    assert [text for outcome, text in told if outcome != "ok"] == [f"there is no image {missing}"]
+
+
 def test_google_s_credentials_go_to_google_s_registries_only(bench: Bench) -> None:
     for registry in ("ghcr.io/team", "evilgcr.io/team", "localhost:5000"):
         bench.api.asked.clear()
         told = bench.about("image", plan(registry=registry))
-        assert [outcome for outcome, _ in told] == ["unknown", "unknown"]
+        assert [outcome for outcome, _ in told] == ["unknown"] * 3
         assert "gets none of its credentials" in told[0][1]
         assert not [asked for asked in bench.api.asked if "/manifests/" in asked.path]
 
@@ -286,7 +295,7 @@ def test_what_is_not_built_for_vertex_ai_is_a_problem_there_only() -> None:
 
 def test_images_without_a_registry_are_told_where_they_would_be_pulled() -> None:
     outcomes = [outcome for outcome, text in offline(plan(registry=""))["template"] if "Docker Hub" in text]
-    assert outcomes == ["warning", "warning"]
+    assert outcomes == ["warning"] * 3
     assert all("Docker Hub" not in text for _, text in offline(plan(registry="", is_google=False))["template"])
 
 
@@ -321,17 +330,6 @@ def test_without_a_template_the_rest_is_still_checked(bench: Bench) -> None:
 )
 def test_the_registry_of_an_image(image: str, registry: str) -> None:
     assert registry_of(image) == registry
-
-
-def test_images_that_only_the_run_knows_are_left_out() -> None:
-    executors = {
-        "a": {"container": {"image": "{{$.inputs}}"}},
-        "b": {"container": {"image": "x/y"}},
-        "c": {"importer": {}},
-        "d": {"container": {"image": "x/y"}},
-    }
-    assert images({"deploymentSpec": {"executors": executors}}) == ["x/y"]  # type: ignore[dict-item]
-    assert images({}) == []
 
 
 def test_a_check_that_breaks_off_tells_why_and_the_next_goes_on() -> None:

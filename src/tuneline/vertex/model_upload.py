@@ -6,8 +6,8 @@ from typing import Any
 
 from tuneline.deployment import loading_seconds
 from tuneline.errors import TunelineError, UserError
+from tuneline.image_references import registry_of
 from tuneline.registry.models import DEFAULT, Registration
-from tuneline.templates import registry_of
 from tuneline.vertex.artifacts import Artifact
 from tuneline.vertex.lineage import model_id_of, model_name_of
 from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, error_of

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from tuneline.errors import InfrastructureError, NotFoundError, UserError
+from tuneline.parameters import DATA_URIS
 from tuneline.vertex.rest import LOG_IN
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def parts_of(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-LOCATED = ("dataset_uri", "evaluation_data_uri", "general_data_uri", "base_model_uri", "model_output_root_dir")
+LOCATED = (*DATA_URIS, "base_model_uri", "model_output_root_dir")
 """Parameters whose bucket's place matters to a job on Vertex."""
 
 

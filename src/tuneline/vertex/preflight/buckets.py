@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote, urlsplit
 
+from tuneline.parameters import DATA_URIS
 from tuneline.placement import covers
 from tuneline.vertex.google_apis import GoogleApis
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
@@ -13,7 +14,7 @@ from tuneline.vertex.rest import Json, Refused
 READ = ("storage.objects.get", "storage.objects.list")
 WRITE = (*READ, "storage.objects.create", "storage.objects.delete")
 ROLES = {READ: "roles/storage.objectViewer", WRITE: "roles/storage.objectUser"}
-_FILES = ("dataset_uri", "evaluation_data_uri", "catalog_uri")
+_FILES = (*DATA_URIS, "catalog_uri", "base_model_uri")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def bucket_checks(plan: Plan, apis: GoogleApis) -> list[Check]:
 
 def uses(plan: Plan) -> list[Use]:
     """The URIs in Cloud Storage. A tuning service keeps what tasks hand on in its own folders, so there the root is not used."""
-    found = [Use(what=name, uri=plan.value(name), permissions=READ) for name in (*_FILES, "base_model_uri")]
+    found = [Use(what=name, uri=plan.value(name), permissions=READ) for name in _FILES]
     found.append(Use(what="evaluation_output_root_dir", uri=plan.value("evaluation_output_root_dir"), permissions=WRITE))
     if plan.is_google:
         found.insert(0, Use(what="pipeline root", uri=plan.options.pipeline_root, permissions=WRITE))

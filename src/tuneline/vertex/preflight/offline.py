@@ -1,10 +1,11 @@
 """Checks that need no network: parameters, placement, catalogue, key, TensorBoard, names, template, packages."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from tuneline.templates import Json, registry_of
+from tuneline.image_references import registry_of
+from tuneline.templates import images
 from tuneline.vertex.job_request import option_problems, template_digest
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
 
@@ -16,7 +17,6 @@ _CHECKS = {
 }
 """Check -> the beginnings of the problems that it tells; `parameters` tells all others."""
 _PACKAGES = (("google.auth", "vertex"), ("requests", "vertex"), ("google.cloud.storage", "vertex"), ("gcsfs", "gcs"))
-PLACEHOLDER = "{{"
 
 
 def offline_checks(plan: Plan, *, is_installed: Callable[[str], bool]) -> list[Check]:
@@ -36,19 +36,6 @@ def offline_checks(plan: Plan, *, is_installed: Callable[[str], bool]) -> list[C
 def template_check(plan: Plan) -> Check:
     """Which template it is, and whether its images name a registry."""
     return Check(name="template", run=partial(_template, plan))
-
-
-def images(spec: Mapping[str, Json]) -> list[str]:
-    """The images of a template's containers, each once; an image that only the run knows is left out."""
-    deployment = spec.get("deploymentSpec")
-    executors = deployment.get("executors") if isinstance(deployment, dict) else None
-    found: dict[str, None] = {}
-    for executor in executors.values() if isinstance(executors, dict) else ():
-        container = executor.get("container") if isinstance(executor, dict) else None
-        image = container.get("image") if isinstance(container, dict) else None
-        if isinstance(image, str) and PLACEHOLDER not in image:
-            found[image] = None
-    return list(found)
 
 
 def _packages(is_installed: Callable[[str], bool]) -> Iterator[Finding]:

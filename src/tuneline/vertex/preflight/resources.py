@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from functools import partial
 
 from tuneline.errors import NotFoundError
-from tuneline.templates import registry_of
+from tuneline.image_references import registry_of
+from tuneline.parameters import IMAGE_URIS
+from tuneline.templates import images
 from tuneline.vertex.google_apis import REGISTRIES, GoogleApis
 from tuneline.vertex.preflight import Check, Finding, Plan, ok, problem, unknown, warning
-from tuneline.vertex.preflight.offline import images
 from tuneline.vertex.preflight.project import project_number
 from tuneline.vertex.rest import Json, Refused, Vertex
 
@@ -29,10 +30,15 @@ def resource_checks(plan: Plan, vertex: Vertex, apis: GoogleApis) -> list[Check]
         checks.append(Check(name="key", run=partial(_key, key, plan, apis)))
     if tensorboard := plan.value("tensorboard_resource_id"):
         checks.append(Check(name="tensorboard", run=partial(_tensorboard, tensorboard, vertex)))
-    if plan.template is not None and not plan.options.template_uri and plan.is_google:
-        spec = plan.template.spec
-        checks += [Check(name="image", run=partial(_image, image, apis)) for image in images(spec) if registry_of(image)]
+    if plan.is_google:
+        checks += [Check(name="image", run=partial(_image, image, apis)) for image in _images(plan) if registry_of(image)]
     return checks
+
+
+def _images(plan: Plan) -> list[str]:
+    """Those of the template, and those that parameters name, each once."""
+    own = images(plan.template.spec) if plan.template is not None and not plan.options.template_uri else ()
+    return list(dict.fromkeys([*own, *filter(None, map(plan.value, IMAGE_URIS))]))
 
 
 def _key(key: str, plan: Plan, apis: GoogleApis) -> Iterator[Finding]:
