@@ -240,3 +240,5 @@ def test_other_commands_take_a_repositorys_template(fake: FakeRepository, tuneli
     assert capsys.readouterr().err.startswith(f"{uri} is {DIGEST}\n")
     assert main(["run", uri, "--help"]) == 0
     assert f"parameters of {NAME}:" in capsys.readouterr().out
+    assert main(["schedule", "create", uri, "--help"]) == 0
+    assert f"parameters of {NAME}:" in capsys.readouterr().out

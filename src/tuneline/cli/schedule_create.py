@@ -10,11 +10,12 @@ from tuneline.cli.schedule_arguments import CREATE, check, named, timing_of
 from tuneline.cli.submit import BACKOFF, preflight, print_request, refuse
 from tuneline.cli.submit_arguments import checked_parameters, chosen_template, job_options, run_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
+from tuneline.cli.template_source import load_template
 from tuneline.kubeflow import recurring_runs
 from tuneline.kubeflow.pipelines import Kubeflow
 from tuneline.remote_schedule import RemoteSchedule, Timing, timing_problems
 from tuneline.submission import Checked
-from tuneline.templates import Template, load
+from tuneline.templates import Template
 from tuneline.vertex.job_request import JobOptions, job_request, option_problems
 from tuneline.vertex.preflight import Plan
 from tuneline.vertex.rest import Vertex, address_of, is_google
@@ -23,7 +24,7 @@ from tuneline.vertex.schedules import Schedules, schedule_body
 
 def main(argv: Sequence[str]) -> int:
     reference = template_reference(argv)
-    template = load(reference) if reference is not None else None
+    template = load_template(reference)[0] if reference is not None else None
     arguments = split(argv, template.inputs if template else {}, CREATE)
     if "--help" in arguments.switches:
         print(help_text(template, CREATE))
