@@ -2,16 +2,13 @@
 
 from typing import Annotated
 
-from pydantic import PlainSerializer
-
 from tuneline.api.resources.endpoint_messages import MachineSpec
 from tuneline.api.resources.model_messages import Name
 from tuneline.api.resources.pipeline_jobs import EncryptionSpec
-from tuneline.api.wire import Labels, Message, Struct, proto_enum
+from tuneline.api.resources.tuning_job_messages import GcsDestination
+from tuneline.api.wire import Int64, Labels, Message, Struct, proto_enum
 
 Strategy = Annotated[str, proto_enum(STRATEGY_UNSPECIFIED=0, ON_DEMAND=1, LOW_COST=2, STANDARD=3, SPOT=4, FLEX_START=6)]
-Int64 = Annotated[int, PlainSerializer(str)]
-"""Answered as text, as proto3's JSON has it."""
 
 
 class EnvironmentVariable(Message):
@@ -57,12 +54,6 @@ class Scheduling(Message):
     strategy: Strategy = "STRATEGY_UNSPECIFIED"
     disable_retries: bool = False
     max_wait_duration: str = ""
-
-
-class GcsDestination(Message):
-    """A folder for what the job writes."""
-
-    output_uri_prefix: str = ""
 
 
 class CustomJobSpec(Message):

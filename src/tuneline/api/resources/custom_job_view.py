@@ -2,9 +2,8 @@
 
 from tuneline.api.faults import job_error
 from tuneline.api.jobs import JobState, Look
-from tuneline.api.resources.pipeline_job_view import ORDER, PRIVATE
+from tuneline.api.resources.pipeline_job_view import ORDER, PRIVATE, after_look
 from tuneline.api.store import Body
-from tuneline.local.run_record import now
 
 OPEN_STATES = ("JOB_STATE_QUEUED", "JOB_STATE_PENDING", "JOB_STATE_RUNNING", "JOB_STATE_CANCELLING")
 FIELDS = ("name", "displayName", "state", "createTime", "updateTime", "startTime", "endTime", "labels")
@@ -22,13 +21,7 @@ def progressed(body: Body, look: Look) -> Body | None:
     """The stored job after a look at it, or nothing when that tells nothing new."""
     if body["state"] not in OPEN_STATES:
         return None
-    changes: Body = {"state": f"JOB_STATE_{look.state}"}
-    if look.record is not None and look.record.start_time:
-        changes["startTime"] = look.record.start_time
-    if look.state.has_ended:
-        changes["endTime"] = (look.record.end_time if look.record else "") or body.get("endTime") or now()
-        changes |= {"error": error} if (error := _error(look)) else {}
-    return {**body, **changes} if any(body.get(key) != value for key, value in changes.items()) else None
+    return after_look(body, look, f"JOB_STATE_{look.state}", lambda: {"error": error} if (error := _error(look)) else {})
 
 
 def _error(look: Look) -> Body:

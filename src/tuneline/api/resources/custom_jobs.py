@@ -4,7 +4,6 @@ A job is a pipeline of one task a replica, so that the queue, the engine and the
 """
 
 import json
-import socket
 import uuid
 
 from fastapi import APIRouter
@@ -25,6 +24,7 @@ from tuneline.api.strict_json import StrictRoute
 from tuneline.local.reading import read_pipeline
 from tuneline.registry import resource_id
 from tuneline.storage import GCS_FOLDER
+from tuneline.tuning.machines import free_port
 
 KIND = "customJobs"
 FOLDERS = {"AIP_MODEL_DIR": "model", "AIP_CHECKPOINT_DIR": "checkpoints", "AIP_TENSORBOARD_LOG_DIR": "logs"}
@@ -102,7 +102,7 @@ def pipeline_of(job: CustomJob, place: Place, job_id: str) -> Body:
     """The pipeline that runs the job's replicas side by side."""
     pools = job.job_spec.worker_pool_specs
     running = replicas(job.job_spec)
-    port = _free_port()  # only the first replica listens
+    port = free_port()  # only the first replica listens
     cluster = {f"workerpool{number}": [f"127.0.0.1:{port}" for pool, _ in running if pool == number] for number in dict(running)}
     output = job.job_spec.base_output_directory.output_uri_prefix.rstrip("/")
     shared = {"CLOUD_ML_PROJECT_ID": place.project, "CLOUD_ML_REGION": place.location, "CLOUD_ML_JOB_ID": job_id}
@@ -124,12 +124,6 @@ def _container(container: ContainerSpec, environment: dict[str, str]) -> Body:
     variables = {**environment, **{variable.name: variable.value for variable in container.env}}
     env = [{"name": name, "value": value} for name, value in variables.items()]
     return {"image": container.image_uri, "command": [*container.command, *container.args], "env": env}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _name(project: str, location: str, job_id: str) -> str:

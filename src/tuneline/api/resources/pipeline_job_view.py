@@ -1,6 +1,6 @@
 """A pipeline job as clients see it: the stored resource together with what its run says at this moment."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -25,15 +25,23 @@ _TASK_STATES = {TaskState.PENDING: "PENDING", TaskState.NOT_TRIGGERED: "NOT_TRIG
 
 def progressed(body: Body, look: Look) -> Body | None:
     """The stored job after a look at it, or nothing when that tells nothing new. An ended job needs its run no more."""
-    if body["state"] not in OPEN_STATES:
-        return None
-    changes: Body = {"state": f"PIPELINE_STATE_{look.state}"}
+    state = f"PIPELINE_STATE_{look.state}"
+
+    def end() -> Body:
+        detail = {"jobDetail": job_detail(body["name"], state, look.record)} if look.record else {}
+        return {**({"error": error} if (error := _error(look)) else {}), **detail}
+
+    return after_look(body, look, state, end) if body["state"] in OPEN_STATES else None
+
+
+def after_look(body: Body, look: Look, state: str, end: Callable[[], Body]) -> Body | None:
+    """An open job of any kind after a look at it, or nothing when that tells nothing new; `end` is what it gets when it has ended."""
+    changes: Body = {"state": state}
     if look.record is not None and look.record.start_time:
         changes["startTime"] = look.record.start_time
     if look.state.has_ended:
         changes["endTime"] = (look.record.end_time if look.record else "") or body.get("endTime") or now()
-        changes |= {"error": error} if (error := _error(look)) else {}
-        changes |= {"jobDetail": job_detail(body["name"], changes["state"], look.record)} if look.record else {}
+        changes |= end()
     return {**body, **changes} if any(body.get(key) != value for key, value in changes.items()) else None
 
 

@@ -1,7 +1,6 @@
 """`pipelineJobs`: create, get, list, cancel, delete."""
 
 import functools
-import hashlib
 import json
 import re
 import uuid
@@ -34,6 +33,7 @@ from tuneline.registry import resource_id
 from tuneline.steps import RUN_LABELS
 from tuneline.storage import GCS_FOLDER
 from tuneline.templates import HOSTED, Template, load, names, template_of
+from tuneline.vertex.job_request import template_digest
 
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
@@ -143,7 +143,7 @@ def create_job(
     if not _ID.fullmatch(job_id):
         raise invalid(f"pipelineJobId: found {job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first.")
     name = f"{parent}/{KIND}/{job_id}"
-    digest = hashlib.sha256(json.dumps(template.spec, sort_keys=True).encode()).hexdigest()
+    digest = template_digest(template)
     labels = {**job.labels, **(labels_of_run or {})}
     order = {
         "parameters": admission.run_parameters,
