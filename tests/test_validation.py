@@ -17,8 +17,10 @@ EVALUATED = replace(GOOD, evaluation_data_uri="gs://b/evaluation.jsonl")
 PLACEHOLDER = "{{$.pipeline_job_name}}"
 
 
-def found(parameters: TuningParameters, *, template: str = "tune-large-model", location: str = "us-central1", catalog: Catalog = CATALOG) -> Findings:
-    return check(parameters, template=template, catalog=catalog, pipeline_location=location, has_gpu=False)
+def found(
+    parameters: TuningParameters, *, template: str = "tune-large-model", location: str = "us-central1", catalog: Catalog = CATALOG, root: str = ""
+) -> Findings:
+    return check(parameters, template=template, catalog=catalog, pipeline_location=location, has_gpu=False, root=root)
 
 
 def resolved(findings: Findings) -> Resolved:
@@ -207,25 +209,33 @@ def test_a_catalogue_row_is_held_to_the_same_rules() -> None:
 
 def test_tpu_is_explained_but_not_run() -> None:
     asked = replace(LOCAL, accelerator_type="TPU")
-    assert "tuning on TPU is not built yet" in not_built_yet(asked, resolved(found(asked, location="local")))[0]
-    assert not_built_yet(LOCAL, resolved(found(LOCAL, location="local"))) == []
+    assert "tuning on TPU is not built yet" in not_built_yet(resolved(found(asked, location="local")))[0]
+    assert not_built_yet(resolved(found(LOCAL, location="local"))) == []
 
 
 @pytest.mark.parametrize(("location", "upload"), [("us-central1", "us-west1"), (PLACEHOLDER, "kubernetes"), ("local", "local")])
 def test_every_back_end_registers_and_deploys(location: str, upload: str) -> None:
     asked = replace(GOOD if location == "us-central1" else LOCAL, location="" if upload == location else upload, deploy_model=True)
-    assert not_built_yet(asked, resolved(found(asked, location=location))) == []
+    assert not_built_yet(resolved(found(asked, location=location))) == []
 
 
 RETRAINING = {"champion_gate": True, "continue_from_champion": True, "skip_unchanged": True}
 
 
-def test_earlier_models_are_looked_up_on_this_machine_and_on_vertex_ai_but_not_on_kubernetes() -> None:
-    told = {}
-    for location in ("local", "us-central1", PLACEHOLDER):
-        asked = replace(EVALUATED, location="us-west1" if location == "us-central1" else "", upload_model=False, **RETRAINING)
-        told[location] = [problem.partition(":")[0] for problem in not_built_yet(asked, resolved(found(asked, location=location)))]
-    assert told == {"local": [], "us-central1": [], PLACEHOLDER: list(RETRAINING)}
+@pytest.mark.parametrize("location", ["local", "us-central1", PLACEHOLDER])
+def test_earlier_models_are_looked_up_everywhere(location: str) -> None:
+    asked = replace(EVALUATED, location="us-west1" if location == "us-central1" else "", upload_model=False, **RETRAINING)
+    assert not_built_yet(resolved(found(asked, location=location))) == []
+
+
+def test_in_a_cluster_the_champion_has_to_be_where_a_pod_can_read_it() -> None:
+    asked = replace(EVALUATED, location="", upload_model=False, **RETRAINING)
+    for root in ("minio://mlpipeline/v2/x", "s3://bucket/x"):
+        told = found(asked, location=PLACEHOLDER, root=root).problems
+        assert [problem.partition(":")[0] for problem in told] == ["champion_gate", "continue_from_champion"]
+        assert f"artifacts are at {root}; later runs read the champion from gs:// only" in told[0]
+        assert found(replace(asked, champion_gate=False, continue_from_champion=False), location=PLACEHOLDER, root=root).problems == ()
+    assert found(asked, location=PLACEHOLDER, root="gs://bucket/x").problems == ()
 
 
 def test_a_metric_of_answers_needs_answers_also_when_it_only_compares_with_the_champion() -> None:

@@ -47,7 +47,7 @@ def check_parameters(template: Template, given: Mapping[str, object], *, pipelin
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=pipeline_location, has_gpu=True)
     problems += [problem for problem in findings.problems if problem.partition(":")[0] not in told]
     resolved = findings.resolved if not problems else None
-    unbuilt = tuple(not_built_yet(parameters, resolved)) if resolved else ()
+    unbuilt = tuple(not_built_yet(resolved)) if resolved else ()
     return Checked(values=values, problems=tuple(problems), warnings=findings.warnings, unbuilt=unbuilt, resolved=resolved)
 
 

@@ -56,6 +56,7 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
         problems += error.problems
     backend: Backend = placement.backend if placement else "kubernetes"  # its rules about URIs are the mildest
     problems += _uri_problems(parameters, base, backend)
+    problems += _champion_problems(parameters, backend, root)
     problems += deployment_problems(parameters, backend, placement.upload_region if placement else parameters.location, root)
     is_served = parameters.deploy_model and backend != "local"
     serving = serving_machine(catalog, base.resolved, parameters, placement.upload_region, problems) if is_served and base and placement else None
@@ -63,15 +64,20 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
     return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(_warnings(parameters, backend)), resolved=resolved)
 
 
-def not_built_yet(parameters: TuningParameters, resolved: Resolved) -> list[str]:
+def not_built_yet(resolved: Resolved) -> list[str]:
     """What can be explained but not run."""
     problems = []
     if resolved.accelerator_type.startswith("TPU"):
         problems.append("accelerator_type: found 'TPU'; tuning on TPU is not built yet. Use GPU, or leave accelerator_type out.")
-    if resolved.backend == "kubernetes":
-        asked = [name for name in ("champion_gate", "continue_from_champion", "skip_unchanged") if getattr(parameters, name)]
-        problems += [f"{name}: found true; looking up earlier models from a Kubernetes cluster is not built yet. Set it to false." for name in asked]
     return problems
+
+
+def _champion_problems(parameters: TuningParameters, backend: Backend, root: str) -> Iterator[str]:
+    """A pod reads the champion from where an earlier run's files are: from Cloud Storage. The credentials of other stores are the orchestrator's alone."""
+    if backend == "kubernetes" and root and not root.startswith("gs://"):
+        for name in ("champion_gate", "continue_from_champion"):
+            if getattr(parameters, name):
+                yield f"{name}: artifacts are at {root}; later runs read the champion from gs:// only. Set another pipeline root, or {name} to false."
 
 
 def _place(parameters: TuningParameters, catalog: Catalog, base: BaseModel | None, pipeline_location: str, *, has_gpu: bool) -> Placement:

@@ -61,10 +61,13 @@ def test_what_kubeflow_has_not_is_refused_before_anything_is_sent(keeper: StubAp
         assert part in told
     assert create(keeper, cron="x") == 1
     assert "--cron: found 'x'" in capsys.readouterr().err
-    assert create(keeper, "--skip-unchanged", "--champion-gate", "--evaluation-data-uri", "gs://bucket/e.jsonl") == 1
-    told = capsys.readouterr().err
-    assert "skip_unchanged: found true; looking up earlier models from a Kubernetes cluster is not built yet" in told
     assert keeper.asked == []
+
+
+def test_a_recurring_run_may_skip_and_have_a_gate(keeper: StubApi) -> None:
+    assert create(keeper, "--skip-unchanged", "--champion-gate", "--evaluation-data-uri", "gs://bucket/e.jsonl", "--pipeline-root", "gs://bucket/out") == 0
+    given = sent(keeper, "recurringruns").body["runtime_config"]["parameters"]
+    assert (given["skip_unchanged"], given["champion_gate"]) == (True, True)
 
 
 def command(api: StubApi, *words: str) -> int:

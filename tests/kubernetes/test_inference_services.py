@@ -1,23 +1,18 @@
 """The InferenceService as KServe's published schema has it, and what a cluster makes of it: a stub of the Kubernetes API on this machine."""
 
-import json
 import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from tests.kubernetes.api_server import Answer, Request, serving
 from tests.vertex.stub_api import FakeTime
 from tuneline.errors import InfrastructureError, ModelError, UserError
 from tuneline.kubernetes.api import open_client
 from tuneline.kubernetes.cluster import Cluster
 from tuneline.kubernetes.inference_services import Service, is_ready
 from tuneline.vertex.backoff import Backoff
-
-kubernetes: Any = pytest.importorskip("kubernetes")
 
 QUANTITY = {"type": "string", "pattern": r"[0-9]+([KMGTPE]i)?"}
 QUANTITIES = {"type": "object", "properties": {"cpu": QUANTITY, "memory": QUANTITY, "nvidia.com/gpu": QUANTITY}}
@@ -111,8 +106,6 @@ def test_files_that_kserve_cannot_read_are_refused_by_name(uri: str) -> None:
 class Stub:
     """Answers like the API server of a cluster with KServe."""
 
-    address = ""
-
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, str, dict[str, list[str]], str, str]] = []
@@ -121,50 +114,21 @@ class Stub:
         self.looks_until_ready = 2
         self.status: dict[str, Any] = {}
 
-    def answer(self, method: str, path: str, content_type: str, authorization: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        url = urlsplit(path)
-        self.requests.append((method, url.path, parse_qs(url.query), content_type, authorization))
+    def answer(self, request: Request) -> Answer:
+        method, path, body = request.method, request.path, request.body or {}
+        self.requests.append((method, path, dict(request.query), request.headers.get("Content-Type", ""), request.headers.get("Authorization", "")))
         if self.answers:
             status = self.answers.pop(0)
             return status, {"kind": "Status", "message": f"refused with {status}"}
         if method == "PATCH":
-            generation = self.objects.get(url.path, {"metadata": {"generation": 0}})["metadata"]["generation"] + 1
-            self.objects[url.path] = {**body, "metadata": {**body["metadata"], "generation": generation}}
-            return 200, self.objects[url.path]
+            generation = self.objects.get(path, {"metadata": {"generation": 0}})["metadata"]["generation"] + 1
+            self.objects[path] = {**body, "metadata": {**body["metadata"], "generation": generation}}
+            return 200, self.objects[path]
         self.looks_until_ready -= 1
-        found = self.objects[url.path]
+        found = self.objects[path]
         ready = {"type": "Ready", "status": "True" if self.looks_until_ready <= 0 else "False", "message": "still loading"}
         status = {"observedGeneration": found["metadata"]["generation"], "conditions": [ready], "url": "http://m.example.com", **self.status}
         return 200, {**found, "status": status}
-
-
-@pytest.fixture
-def stub() -> Iterator[Stub]:
-    stub = Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
-            status, answer = stub.answer(self.command, self.path, self.headers.get("Content-Type", ""), self.headers.get("Authorization", ""), body)
-            content = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def do_PATCH(self) -> None:
-            self.do_GET()
-
-        def log_message(self, *_: object) -> None:
-            """Nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    stub.address = f"http://127.0.0.1:{server.server_port}"
-    yield stub
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture
@@ -173,11 +137,15 @@ def time() -> FakeTime:
 
 
 @pytest.fixture
-def own(stub: Stub, time: FakeTime) -> Cluster:
+def stub() -> Stub:
+    return Stub()
+
+
+@pytest.fixture
+def own(stub: Stub, time: FakeTime) -> Iterator[Cluster]:
     """The cluster as a pod sees it."""
-    configuration = kubernetes.client.Configuration(host=stub.address, api_key={"authorization": "Bearer pods-own"})
-    client = kubernetes.client.ApiClient(configuration)
-    return Cluster(client=client, clock=time.clock, backoff=Backoff(attempts=3, first_seconds=0.0))
+    with serving(stub.answer, token="pods-own") as client:
+        yield Cluster(client=client, clock=time.clock, backoff=Backoff(attempts=3, first_seconds=0.0))
 
 
 def test_a_service_is_applied_and_waited_for(stub: Stub, own: Cluster, time: FakeTime) -> None:

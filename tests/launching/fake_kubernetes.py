@@ -5,17 +5,15 @@ of 2026-08-21). Unlike Kubernetes, which drops unknown fields, this refuses them
 """
 
 import contextlib
-import json
 import re
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from kubernetes.client import ApiClient, Configuration
+from kubernetes.client import ApiClient
 
-Json = dict[str, Any]
+from tests.kubernetes import api_server
+from tests.kubernetes.api_server import Answer, Json, Request
 
 TEXT: Json = {"type": "string"}
 QUANTITY: Json = {"type": "string", "pattern": r"(\+|-)?[0-9]+(\.[0-9]*)?([KMGTPE]i|[numkMGTPE])?"}
@@ -96,9 +94,10 @@ class FakeKubernetes:
         told = {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": "2026-11-29T00:00:00Z"}
         self.jobs[name]["status"] = {"conditions": [told]}
 
-    def answer(self, method: str, path: str, body: Json | None) -> tuple[int, Json]:
+    def answer(self, request: Request) -> Answer:
+        method, body = request.method, request.body
         self.asked.append(method)
-        collection, _, name = path.partition("?")[0].rpartition("/") if method != "POST" else (path, "", "")
+        collection, _, name = request.path.rpartition("/") if method != "POST" else (request.path, "", "")
         if collection != self.path:
             return 404, {"message": "the server could not find the requested resource"}
         if method == "POST":
@@ -114,7 +113,7 @@ class FakeKubernetes:
             return 404, {"message": f'trainjobs "{name}" not found'}
         if method == "DELETE":
             assert body is None or body.get("propagationPolicy", "Foreground") == "Foreground"
-            assert "propagationPolicy=Foreground" in path
+            assert request.query["propagationPolicy"] == ["Foreground"]
             self.jobs.pop(name)
             return 200, {"status": "Success"}
         return 200, self.jobs[name]
@@ -124,37 +123,11 @@ class FakeKubernetes:
 def serving() -> Iterator[FakeKubernetes]:
     """The API, and the real client for it."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def handle_any(self) -> None:
-            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            failure = fake.failures.pop(0) if fake.failures else 0
-            lost = failure is None
-            status, body = (failure, {"message": "because"}) if failure else fake.answer(self.command, self.path, json.loads(content) if content else None)
-            if lost:
-                self.close_connection = True
-                return
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(request: Request) -> Answer:
+        failure = fake.failures.pop(0) if fake.failures else 0
+        answered = (failure, {"message": "because"}) if failure else fake.answer(request)
+        return None if failure is None else answered
 
-        do_GET = do_POST = do_DELETE = handle_any  # noqa: N815 (the base class's names)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on standard error."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    configuration = Configuration(host=f"http://127.0.0.1:{server.server_port}")
-    configuration.proxy = None
-    configuration.retries = False  # the tests count requests
-    fake = FakeKubernetes(ApiClient(configuration))
-    thread.start()
-    try:
+    with api_server.serving(answer) as client:
+        fake = FakeKubernetes(client)
         yield fake
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

@@ -1,19 +1,23 @@
 """What validate-parameters learns from earlier runs: on this machine from files, on Vertex AI from its registry."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.kubernetes.fake_config_maps import NAMESPACE, config_maps
 from tests.registry.made_up import registration
 from tests.registry.test_lineage import version_of
 from tests.steps.test_upload_model import resolved
 from tests.vertex.stub_api import StubApi, error
 from tuneline.errors import ModelError
+from tuneline.kubernetes.model_registry import ModelRegistry
 from tuneline.parameters import TuningParameters
 from tuneline.registry import lineage as registry
 from tuneline.registry.models import ModelVersion
 from tuneline.resolution import Champion, Resolved
+from tuneline.steps import lineage
 from tuneline.steps.lineage import with_champion, with_skip_reason
 
 PLAIN = TuningParameters(project="acme", model_display_name="My model")
@@ -118,7 +122,16 @@ def test_a_registry_that_refuses_to_answer_is_not_one_without_a_champion(api: St
         looked_up(GATED, ON_VERTEX)
 
 
-def test_on_kubernetes_nothing_is_looked_up(api: StubApi) -> None:
-    choices = resolved("kubernetes")
-    assert with_champion(GATED, choices) == choices
-    assert api.asked == []
+def test_in_a_cluster_its_registry_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, choices = replace(GATED, skip_unchanged=True, continue_from_champion=True), replace(resolved("kubernetes"), data_fingerprint="d1")
+    record = {"name": "gs://bucket/final", "artifactUri": "gs://bucket/final", "labels": {"tuneline-data": "d1"}}
+    with config_maps() as (_, client):
+        registry_here = partial(ModelRegistry, client=client, namespace=NAMESPACE)
+        monkeypatch.setattr(lineage, "ModelRegistry", registry_here)
+        assert looked_up(asked, choices).champion is None
+        assert with_skip_reason(asked, choices) == choices
+        registry_here(project="acme", display_name="My model").register(record, is_promoted=True)
+        found = looked_up(asked, choices)
+        assert found.champion == Champion(model_resource_name="gs://bucket/final", uri="gs://bucket/final")
+        assert found.base_model.uri == "gs://bucket/final"
+        assert "was tuned from the same data" in with_skip_reason(asked, choices).skip_reason

@@ -2,18 +2,21 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.kubernetes.fake_config_maps import NAMESPACE, config_maps
 from tests.registry.made_up import CONTENT, registration, write_checkpoint
 from tests.vertex.bench import HISTORY, IMAGE, TENSORBOARD, World
 from tests.vertex.fake_cloud import cloud_of
-from tuneline.errors import ModelError
+from tuneline.errors import ModelError, UserError
 from tuneline.evaluation.results import Evaluation, Measured
+from tuneline.kubernetes.model_registry import ModelRegistry
 from tuneline.registry import lineage, models
 from tuneline.resolution import Backend, Limits, Resolved, ResolvedModel
-from tuneline.steps import registering
+from tuneline.steps import kubernetes_upload, registering
 from tuneline.steps.upload_model import main
 
 
@@ -36,12 +39,12 @@ class Pipeline:
         (folder / "evaluation.json").write_text(evaluation.to_json())
         self.decide(None)
 
-    def decide(self, promoted: bool | None, *, data: str = "") -> None:
+    def decide(self, promoted: bool | None, *, data: str = "", backend: Backend = "local") -> None:
         """What select-checkpoint decided about the champion, if there is a gate, and which data validate-parameters saw."""
         selected = {"selected_step": 20, "checkpoint": "checkpoint-20", "metric": "token_accuracy", "reason": ""}
         decided = None if promoted is None else {"is_promoted": promoted, "reason": "Because."}
         (self.folder / "selected.json").write_text(json.dumps({**selected, "promotion": decided}))
-        (self.folder / "resolved.json").write_text(replace(resolved(), data_fingerprint=data).to_json())
+        (self.folder / "resolved.json").write_text(replace(resolved(backend), data_fingerprint=data).to_json())
 
     def run(self, attempt: str = "1", **parameters: str) -> str:
         """The model's resource name."""
@@ -145,6 +148,41 @@ def test_a_model_that_was_never_measured_is_registered_without_metrics(pipeline:
     evaluation = Evaluation(base=Measured(step=0), candidates=(Measured(step=20),), selected_step=20, metric="token_accuracy", generations=())
     (pipeline.folder / "evaluation.json").write_text(evaluation.to_json())
     assert models.get(pipeline.run()).registration.metrics == {}
+
+
+def test_in_a_cluster_with_a_registry_it_is_a_version_and_may_be_the_champion(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    with config_maps() as (maps, client):
+        monkeypatch.setattr(kubernetes_upload, "ModelRegistry", partial(ModelRegistry, client=client, namespace=NAMESPACE))
+        for attempt in ("1", "2"):
+            pipeline.decide(promoted=True, data="1" * 64, backend="kubernetes")
+            name = pipeline.run(attempt)
+            record = pipeline.output("uploaded", attempt)
+            assert (record["name"], record["versionId"], record["versionAliases"]) == (name, "1", ["default", "champion"])
+        pipeline.decide(promoted=False, data="2" * 64, backend="kubernetes")
+        assert pipeline.run("3") == ""
+        assert pipeline.output("uploaded", "3") == {}
+        [found] = maps.objects.values()
+        assert (found["data"]["champion"], found["data"]["refused"]) == ("1", "2" * 40)
+
+
+def test_a_cluster_that_keeps_no_versions_is_an_error_only_where_they_are_needed(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    with config_maps() as (maps, client):
+        monkeypatch.setattr(kubernetes_upload, "ModelRegistry", partial(ModelRegistry, client=client, namespace=NAMESPACE))
+        maps.forbidden = {"GET", "POST", "PUT"}
+        pipeline.decide(promoted=None, backend="kubernetes")
+        assert pipeline.run() == str(pipeline.folder / "checkpoint-20")
+        assert "no version was recorded" in caplog.text
+        pipeline.decide(promoted=True, backend="kubernetes")
+        with pytest.raises(UserError, match="configmaps is forbidden"):
+            pipeline.run("2")
+        maps.forbidden = set()
+        ModelRegistry(project="acme", display_name="our model", client=client, namespace=NAMESPACE).unchanged("d")  # a job skips when nothing is new
+        maps.forbidden = {"PUT"}
+        pipeline.decide(promoted=None, backend="kubernetes")
+        with pytest.raises(UserError, match="configmaps is forbidden"):
+            pipeline.run("3")
 
 
 # The champion

@@ -194,10 +194,10 @@ def test_tpu_is_not_built_yet(job: dict[str, str], tmp_path: Path) -> None:
     assert "tuning on TPU is not built yet" in found
 
 
-def test_a_lookup_that_could_not_be_made_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
-    flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]', "--skip-unchanged": "true"}
+def test_a_champion_that_later_runs_could_not_read_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:
+    flags = {**job, "--pipeline-location": '["{{$.pipeline_google_cloud_location}}"]', "--continue-from-champion": "true"}
     (found,) = problems(flags, tmp_path / "out")
-    assert found.startswith("skip_unchanged: found true; looking up earlier models from a Kubernetes cluster is not built yet")
+    assert found.startswith(f"continue_from_champion: artifacts are at {tmp_path}/out/resolved; later runs read the champion from gs:// only.")
 
 
 def test_a_model_that_could_not_be_deployed_in_the_end_is_refused_at_the_start(job: dict[str, str], tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def _explain(arguments: Arguments, template: Template) -> int:
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
     buckets = _bucket_warnings(arguments.parameters, findings.resolved) if "--check-buckets" in arguments.switches else []
-    for warning in (*findings.warnings, *buckets, *not_built_yet(parameters, findings.resolved)):
+    for warning in (*findings.warnings, *buckets, *not_built_yet(findings.resolved)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
     if "--json" in arguments.switches:

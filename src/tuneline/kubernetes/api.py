@@ -1,12 +1,14 @@
 """The API of the cluster that this pod is in: the pod's own client and namespace, what is asked again, and what a refusal means."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from tuneline.errors import InfrastructureError, TunelineError, UserError
+from tuneline.registry import resource_id
 from tuneline.vertex.backoff import Backoff, Clock
 
 if TYPE_CHECKING:
@@ -38,6 +40,12 @@ def own_namespace() -> str:
     return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
 
 
+def object_name(project: str, display_name: str) -> str:
+    """A name for what belongs to one model: at most 41 characters, and one for each project and display name."""
+    slug = re.sub(r"[^a-z0-9]+", "-", display_name.lower()).strip("-")[:30].strip("-") or "model"
+    return f"{slug if slug[0].isalpha() else f'm-{slug}'}-{resource_id(project, display_name)[-8:]}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A kind of object, as far as its refusals need it."""
@@ -64,6 +72,22 @@ def ask(send: Callable[[], Answer], where: str, kind: Kind, *, backoff: Backoff,
                 raise InfrastructureError(f"{where}: the Kubernetes API cannot be reached: {error}", next_action="Try again.") from error
         clock.sleep(seconds)
     raise AssertionError("the last try either answers or raises")
+
+
+def unless(status: int, send: Callable[[], Answer]) -> Callable[[], Answer | None]:
+    """The same call, for which an answer of this status is no error: of a second creation 409, of a second deletion 404. It then gives nothing."""
+
+    def call() -> Answer | None:
+        from kubernetes.client import ApiException
+
+        try:
+            return send()
+        except ApiException as error:
+            if error.status == status:
+                return None
+            raise
+
+    return call
 
 
 def _refused(where: str, kind: Kind, error: "ApiException") -> TunelineError:

@@ -1,14 +1,13 @@
 """KServe's InferenceService as a value: what serves a tuned model, and what its status means. Pure."""
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tuneline.deployment import KSERVE_SCHEMES
 from tuneline.errors import ModelError, UserError
-from tuneline.registry import resource_id
+from tuneline.kubernetes.api import object_name
 from tuneline.registry.models import label
 
 GROUP, VERSION, PLURAL = "serving.kserve.io", "v1beta1", "inferenceservices"
@@ -36,8 +35,7 @@ class Service:
     @property
     def name(self) -> str:
         """One for each display name of a project, so that the next version takes the place of the last."""
-        slug = re.sub(r"[^a-z0-9]+", "-", self.display_name.lower()).strip("-")[:30].strip("-") or "model"
-        return f"{slug if slug[0].isalpha() else f'm-{slug}'}-{resource_id(self.project, self.display_name)[-8:]}"
+        return object_name(self.project, self.display_name)
 
     def to_json(self, namespace: str) -> dict[str, Any]:
         """The object as the cluster takes it. Raises UserError for files that KServe cannot read."""

@@ -1,9 +1,11 @@
 """Launches as TrainJobs of the cluster that this pod is in. A job is created exactly once, because its name says which launch and attempt it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tuneline.kubernetes.api import Kind, ask
+from tuneline.kubernetes.api import Kind, ask, unless
 from tuneline.launching.order import Order, Try
 from tuneline.launching.running import Status
 from tuneline.launching.train_job import GROUP, PLURAL, VERSION, deleted, manifest, name_of, status_of
@@ -56,18 +58,9 @@ class TrainJobs:
         return self._call("get_namespaced_custom_object", name=name, but=404)
 
     def _call(self, method: str, *, but: int, **given: object) -> dict[str, Any] | None:
-        """The answer; nothing when its status is `but`, which is then no error: of a second creation 409, of a second deletion 404."""
-        from kubernetes.client import ApiException, CustomObjectsApi
+        """The answer; nothing when its status is `but`."""
+        from kubernetes.client import CustomObjectsApi
 
         call = getattr(CustomObjectsApi(self.client), method)
-
-        def send() -> dict[str, Any] | None:
-            try:
-                answer: dict[str, Any] = call(GROUP, VERSION, self.namespace, PLURAL, _request_timeout=TIMEOUT_SECONDS, **given)
-            except ApiException as error:
-                if error.status == but:
-                    return None
-                raise
-            return answer
-
-        return ask(send, f"TrainJob {given.get('name', '')} in {self.namespace}", KIND, backoff=self.backoff, clock=self.clock)
+        send: Callable[[], dict[str, Any]] = partial(call, GROUP, VERSION, self.namespace, PLURAL, _request_timeout=TIMEOUT_SECONDS, **given)
+        return ask(unless(but, send), f"TrainJob {given.get('name', '')} in {self.namespace}", KIND, backoff=self.backoff, clock=self.clock)

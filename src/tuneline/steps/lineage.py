@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Protocol
 
+from tuneline.kubernetes.model_registry import ModelRegistry
 from tuneline.parameters import TuningParameters
 from tuneline.registry import lineage as local_lineage
 from tuneline.registry.models import Registration
@@ -21,8 +22,8 @@ class Lineage(Protocol):
 
 def with_champion(parameters: TuningParameters, resolved: Resolved | None) -> Resolved | None:
     """The choices with the champion, where the job has a gate, and with its files as the base model, where the job goes on from it."""
-    if resolved is None or not (parameters.champion_gate or parameters.continue_from_champion) or resolved.backend == "kubernetes":
-        return resolved  # what is wrong, or not built yet, is told with all other problems
+    if resolved is None or not (parameters.champion_gate or parameters.continue_from_champion):
+        return resolved  # what is wrong is told with all other problems
     champion = lineage_of(parameters, resolved).champion()
     if champion is None:
         follows = ["the first model that is registered becomes it"] if parameters.champion_gate else []
@@ -47,4 +48,6 @@ def lineage_of(parameters: TuningParameters, resolved: Resolved) -> Lineage:
     if resolved.backend == "vertex":
         model = vertex_lineage.model_name_of(project=project, region=region, display_name=name, parent_model=parameters.parent_model)
         return vertex_lineage.Lineage(vertex=Vertex(region=region), model=model)
+    if resolved.backend == "kubernetes":
+        return ModelRegistry(project=project, display_name=name)
     return local_lineage.Lineage(registration=Registration(project=project, location=region, display_name=name))

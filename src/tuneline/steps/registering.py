@@ -1,4 +1,4 @@
-"""Where a tuned model is registered: on this machine, in Vertex AI's registry or, in a Kubernetes cluster, under the address of its files."""
+"""Where a tuned model is registered: on this machine, in Vertex AI's registry or, in a Kubernetes cluster, by the address of its files."""
 
 import logging
 from collections.abc import Mapping
@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tuneline.parameters import UploadModel
-from tuneline.registry import models
 from tuneline.registry.models import NOTHING, Registered, Registration
 from tuneline.resolution import Resolved
-from tuneline.steps import artifact_uri, local_upload
+from tuneline.steps import artifact_uri, kubernetes_upload, local_upload
 from tuneline.vertex import lineage
 from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.registering import register_on_vertex
@@ -35,7 +34,7 @@ def register(checkpoint: Path, order: Order, *, serving_image: str, history: Pat
             text = history.read_text(encoding="utf-8") if order.parameters.tensorboard_resource_id else ""
             return _register_on_vertex(artifact_uri(checkpoint), order, serving_image=serving_image, history=text)
         case "kubernetes":
-            return models.keep_in_place(checkpoint, artifact_uri(checkpoint), order.registration)
+            return kubernetes_upload.upload(checkpoint, artifact_uri(checkpoint), order.registration, order.promotion)
         case "local":
             return local_upload.upload(checkpoint, order.registration, order.promotion)
 
