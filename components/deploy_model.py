@@ -40,6 +40,7 @@ def deploy_model(
         model_resource_name=model_resource_name,
         resolved=resolved.path,
         model=model.path,
+        undeploy_image=images.BASE,
         output_endpoint=endpoint.path,
         output_endpoint_resource_name=endpoint_resource_name,
     )

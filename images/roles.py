@@ -30,7 +30,10 @@ class Role:
 
 BASE = Role(
     name="base",
-    modules=tuple(f"tuneline.steps.{step}" for step in ("validate_parameters", "transform_dataset", "select_checkpoint", "upload_model", "deploy_model")),
+    modules=tuple(
+        f"tuneline.steps.{step}"
+        for step in ("validate_parameters", "transform_dataset", "select_checkpoint", "upload_model", "deploy_model", "undeploy_model")
+    ),
     has_devices=False,
 )
 TUNER = Role(name="tuner-gpu", modules=("tuneline.steps.tune_model", "tuneline.steps.evaluate_model", "tuneline.steps.staged"))

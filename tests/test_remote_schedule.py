@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tuneline.remote_schedule import RemoteSchedule, Timing, timing_problems
+from tuneline.cli.schedule_timing import timing_problems
+from tuneline.remote_schedule import RemoteSchedule, Timing
 
 GOOD = Timing(cron="TZ=Europe/Berlin 0 3 * * 1")
 

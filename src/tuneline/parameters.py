@@ -121,7 +121,7 @@ class DeployModel(UploadModel):
     serving_spot: bool = False
     """Whether machines that can be taken away at any time serve, for less. Ours."""
     undeploy_after_hours: int = 0
-    """Hours after which `tuneline costs --undeploy-expired` takes the model off its endpoint; 0 for never. Ours."""
+    """Hours after which the model is taken off its endpoint again; 0 for never. Ours."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 import re
 import reprlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -253,6 +253,11 @@ def images(spec: Mapping[str, Json]) -> tuple[str, ...]:
 
     _with_images(spec, note)
     return tuple(found)
+
+
+def replace_template_images(template: Template, image: str) -> Template:
+    """The template with all of its containers in this image."""
+    return replace(template, spec=_with_images(template.spec, lambda _: image))
 
 
 def with_image_registry(spec: Mapping[str, Json], registry: str) -> dict[str, Json]:

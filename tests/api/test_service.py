@@ -3,13 +3,17 @@
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from tests.api.conftest import PARENT, TRAINING_DATA
 from tests.api.test_pipeline_jobs import finished_job, request_body
+from tuneline.api.server import address_for_jobs
 from tuneline.api.service import Service
+from tuneline.api.settings import Settings
+from tuneline.vertex.rest import ENDPOINT, TOKEN
 
 
 def test_a_job_reads_what_was_uploaded(client: TestClient, service: Service) -> None:
@@ -41,3 +45,12 @@ def test_the_description_names_every_resource(client: TestClient) -> None:
         assert f"/v1/projects/{{project}}/locations/{{location}}/{collection}" in described["paths"]
     names = [operation["operationId"] for methods in described["paths"].values() for operation in methods.values()]
     assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize(
+    ("settings", "address"),
+    [({}, "http://127.0.0.1:8080"), ({"host": "::"}, "http://127.0.0.1:8080"), ({"host": "::1", "port": 9}, "http://[::1]:9"), ({"port": 0}, None)],
+)
+def test_jobs_are_told_where_vertex_ai_is(settings: dict[str, Any], address: str | None, tmp_path: Path) -> None:
+    told = address_for_jobs(Settings(home=tmp_path, runs_dir=tmp_path, token="t", **settings))
+    assert told == ({ENDPOINT: address, TOKEN: "t"} if address else {})

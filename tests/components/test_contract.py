@@ -18,7 +18,7 @@ WHOLE_PLACEHOLDER = re.compile(
     r"|outputs\.artifacts\['(?P<output_artifact>\w+)'\]\.path|(?P<executor>outputs\.output_file))\}\}"
 )
 ALLOWED_IMAGES = {images.BASE, images.TUNER}
-HANDED_ON = {"--tuner-image": images.TUNER, "--serving-image": images.PREDICTOR}
+HANDED_ON = {"--tuner-image": images.TUNER, "--serving-image": images.PREDICTOR, "--undeploy-image": images.BASE}
 """Images that a task does not run in but hands on. They are texts of the template, so that a template can be pointed at another registry."""
 
 
@@ -47,7 +47,7 @@ each_component = pytest.mark.parametrize("component", COMPONENTS, ids=module_nam
 def test_there_is_one_file_for_each_component() -> None:
     helpers = {"__init__", "images", "step"}
     assert {file.stem for file in (ROOT / "components").glob("*.py")} - helpers == {module_name(component) for component in COMPONENTS}
-    assert len(COMPONENTS) == 7
+    assert len(COMPONENTS) == 8
 
 
 @each_component

@@ -31,7 +31,7 @@ class Task:
         flags = {
             "project": "acme", "model-display-name": "My model", "pipeline-job-name": "job-1", "deploy-model": "True",
             "model-resource-name": self.model.resource_name, "resolved": str(self.folder / "resolved.json"),
-            "model": str(self.folder / "checkpoint of job-1"), "output-endpoint": str(self.folder / "out/endpoint"),
+            "undeploy-image": "i", "model": str(self.folder / "checkpoint of job-1"), "output-endpoint": str(self.folder / "out/endpoint"),
             "output-endpoint-resource-name": str(self.folder / "out/name"), "executor-output": str(self.folder / "out/executor.json"),
         }  # fmt: skip
         flags |= {name.replace("_", "-"): value for name, value in parameters.items()}

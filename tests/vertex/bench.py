@@ -15,6 +15,7 @@ from tuneline.vertex.registering import register_on_vertex
 from tuneline.vertex.rest import Json
 
 IMAGE = "europe-docker.pkg.dev/acme/tuneline/predictor:0.1.0"
+BASE_IMAGE = "europe-docker.pkg.dev/acme/tuneline/base:0.1.0"
 KEY = "projects/acme/locations/us-central1/keyRings/r/cryptoKeys/k"
 LOCATION = "projects/acme/locations/us-central1"
 A_ENDPOINT = f"{LOCATION}/endpoints/shared"
@@ -63,7 +64,7 @@ class Deploying(World):
         cloud = cloud_of(self.api, self.objects, self.time.clock)
         resolved = replace(RESOLVED, job=JobSettings(service_account="server@acme.iam.gserviceaccount.com"))
         origin = open_artifact(self.objects, self.uri)
-        return deploy_on_vertex(cloud, model or self.model, origin, given, resolved, machine=machine, labels=labels or {})
+        return deploy_on_vertex(cloud, model or self.model, origin, given, resolved, machine=machine, labels=labels or {}, undeploy_image=BASE_IMAGE)
 
     def has_endpoint(self, **deployed: int) -> str:
         """An endpoint with other models and their shares."""

@@ -215,8 +215,9 @@ class FakeVertex:
         return {}
 
     def _other(self, method: str, path: str, params: Json, body: Json) -> Json:
+        collection = path.rpartition("/")[2]
         if method == "POST":
-            [own_id] = [value for key, value in params.items() if key.endswith("Id")]
+            [own_id] = [value for key, value in params.items() if key.endswith("Id")] or [str(len(self.others))]
             name = f"{path}/{own_id}"
             if name in self.others:
                 raise Refusal(409, f"{name} exists")
@@ -224,8 +225,7 @@ class FakeVertex:
             return self.others[name]
         if path in self.others:
             return self.others[path]
-        collection = path.rpartition("/")[2]
-        if collection in ("customJobs",):
+        if collection in ("customJobs", "schedules"):
             return {collection: [found for name, found in self.others.items() if name.startswith(f"{path}/")]}
         raise Refusal(404, f"{path} not found")
 

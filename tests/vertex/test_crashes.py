@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import requests
 
-from tests.vertex.bench import HISTORY, IMAGE, L4, REGISTRATION, RESOLVED, TENSORBOARD
+from tests.vertex.bench import BASE_IMAGE, HISTORY, IMAGE, L4, REGISTRATION, RESOLVED, TENSORBOARD
 from tests.vertex.fake_cloud import NUMBER, FakeObjects, FakeVertex, Refusal, checkpoint, cloud_of
 from tests.vertex.simulation import RUNNERS, Schedule, run_all
 from tuneline.errors import InfrastructureError
@@ -16,7 +16,7 @@ from tuneline.vertex.deploying import deploy_on_vertex
 from tuneline.vertex.registering import register_on_vertex
 
 CASES = 50
-KINDS = ("models:upload", "evaluations:import", ":deployModel", "PATCH", "/endpoints", ":write", "write claim", "copy")
+KINDS = ("models:upload", "evaluations:import", ":deployModel", "PATCH", "/schedules", "/endpoints", ":write", "write claim", "copy")
 CRASH_POINTS = [f"{when} {kind}" for kind in KINDS for when in ("before", "after")]
 PARAMETERS = DeployModel(
     project="acme", model_display_name="our model", model_output_root_dir="gs://release", tensorboard_resource_id=TENSORBOARD, deploy_model=True,
@@ -64,7 +64,9 @@ class World:
 
     def deploy(self, model: str) -> str:
         cloud = self.cloud()
-        return str(deploy_on_vertex(cloud, model, open_artifact(cloud.objects, self.uri), PARAMETERS, RESOLVED, machine=L4, labels={})["deployedModelId"])
+        origin = open_artifact(cloud.objects, self.uri)
+        record = deploy_on_vertex(cloud, model, origin, PARAMETERS, RESOLVED, machine=L4, labels={}, undeploy_image=BASE_IMAGE)
+        return str(record["deployedModelId"])
 
 
 def simulated(attempt: Callable[[World], str]) -> tuple[list[World], Counter[str]]:
@@ -109,4 +111,5 @@ def test_a_job_deploys_one_model_on_one_endpoint() -> None:
         assert deployed["model"].startswith(f"projects/{NUMBER}/"), f"seed {seed}"
         assert endpoint["trafficSplit"] == {deployed["id"]: 100}, f"seed {seed}"
         assert list(endpoint["labels"]) == [f"tuneline-undeploy-{deployed['id']}"], f"seed {seed}"
-    assert crashed_at(events) >= {f"{when} {kind}" for kind in ("/endpoints", ":deployModel", "PATCH") for when in ("before", "after")}
+        assert len([name for name in world.api.others if "/schedules/" in name]) == 1, f"seed {seed}"
+    assert crashed_at(events) >= {f"{when} {kind}" for kind in ("/endpoints", "/schedules", ":deployModel", "PATCH") for when in ("before", "after")}

@@ -101,7 +101,8 @@ def test_without_machines_the_error_is_one_of_capacity(world: Deploying, at_once
 
 def test_the_time_to_undeploy_is_noted_before_the_deployment(world: Deploying) -> None:
     record = world.deploy(undeploy_after_hours=3)
-    assert [what.partition(" ")[0] for what, _ in world.api.requests] == ["POST", "PATCH", "POST"]
+    assert [what.partition(" ")[0] for what, _ in world.api.requests] == ["POST", "PATCH", "POST", "POST"]
+    assert [what.rpartition("/")[2] for what, _ in world.api.requests][-2] == "schedules"
     expires = expires_at(record["labels"], record["deployedModelId"])
     assert expires is not None
     assert timedelta(hours=2.9) < expires - datetime.now(UTC) < timedelta(hours=3)
@@ -144,7 +145,13 @@ def test_every_request_is_a_message_of_the_published_api(world: Deploying) -> No
 
     record = world.deploy(undeploy_after_hours=1, serving_spot=True, encryption_spec_key_name=KEY)
     undeploy(cloud_of(world.api, world.objects, world.time.clock).vertex("us-central1"), record["name"], record["deployedModelId"])
-    kinds = {"/endpoints": types.Endpoint, ":deployModel": types.DeployModelRequest, ":undeployModel": types.UndeployModelRequest, "PATCH": types.Endpoint}
+    kinds = {
+        "/schedules": types.Schedule,
+        "/endpoints": types.Endpoint,
+        ":deployModel": types.DeployModelRequest,
+        ":undeployModel": types.UndeployModelRequest,
+        "PATCH": types.Endpoint,
+    }
     seen = set()
     for what, body in world.api.requests:
         kind = "PATCH" if what.startswith("PATCH") else next(kind for kind in kinds if what.endswith(kind))

@@ -11,7 +11,7 @@ import requests
 
 from tests.api.endpoint_bench import Bench, listening, of_its_own, opened, start_fake_servers
 from tests.registry.made_up import CONTENT, write_checkpoint
-from tests.vertex.bench import HISTORY, IMAGE, L4, REGISTRATION, RESOLVED
+from tests.vertex.bench import BASE_IMAGE, HISTORY, IMAGE, L4, REGISTRATION, RESOLVED
 from tuneline.api.app import create_app
 from tuneline.cli import main
 from tuneline.parameters import DeployModel
@@ -78,7 +78,7 @@ class Project:
     def deploy(self, model: str, *, lost: str = "", **changes: Any) -> Json:
         cloud = self.cloud(lost)
         origin = open_artifact(cloud.objects, CHECKPOINT)
-        return deploy_on_vertex(cloud, model, origin, self.parameters(**changes), RESOLVED, machine=L4, labels={"team": "code"})
+        return deploy_on_vertex(cloud, model, origin, self.parameters(**changes), RESOLVED, machine=L4, labels={"team": "code"}, undeploy_image=BASE_IMAGE)
 
     def versions(self) -> list[Json]:
         models = self.bench.client.get(self.bench.models).json().get("models", [])
@@ -168,6 +168,22 @@ def test_expired_models_are_undeployed_from_the_command_line(project: Project, c
     assert main(["costs", "--project", project.project, "--region", "us-central1", "--undeploy-expired"]) == 0
     assert f"undeployed {record['model']}" in capsys.readouterr().out
     assert "deployedModels" not in project.bench.get(record["name"]) or project.bench.get(record["name"])["deployedModels"] == []
+
+
+def test_the_job_of_the_schedule_takes_the_model_off(project: Project) -> None:
+    record = project.deploy(project.register().resource_name, undeploy_after_hours=1)
+    [schedule] = project.bench.get(f"{project.bench.place}/schedules")["schedules"]
+    assert schedule["state"] == "ACTIVE"
+    project.bench.client.patch(
+        f"/v1/{record['name']}?updateMask=labels", json={"labels": {f"tuneline-undeploy-{record['deployedModelId']}": "20200101t000000z"}}
+    )
+    job = project.bench.client.post(f"/v1/{project.bench.place}/pipelineJobs", json=schedule["createPipelineJobRequest"]["pipelineJob"]).json()
+    deadline = time.monotonic() + 60
+    while (found := project.bench.get(job["name"]))["state"] not in ("PIPELINE_STATE_SUCCEEDED", "PIPELINE_STATE_FAILED"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert found["state"] == "PIPELINE_STATE_SUCCEEDED", found
+    assert not project.bench.get(record["name"]).get("deployedModels")
 
 
 def test_what_was_measured_is_at_the_version(project: Project) -> None:

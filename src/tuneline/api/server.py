@@ -17,11 +17,12 @@ from tuneline.api.jobs import JobFolders, Runner
 from tuneline.api.resources import custom_jobs, pipeline_jobs
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
-from tuneline.api.settings import Settings
+from tuneline.api.settings import LOOPBACK, Settings
 from tuneline.api.store import Store
 from tuneline.errors import UserError
 from tuneline.registry.files import try_lock
 from tuneline.storage import GCS_FOLDER
+from tuneline.vertex.rest import ENDPOINT, TOKEN
 
 LOG = logging.getLogger(__name__)
 GRACE_SECONDS = 5
@@ -56,11 +57,18 @@ def open_service(settings: Settings) -> Iterator[Service]:
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or Ctrl-C. Running jobs go on without the service, and the next one finds them."""
+    """Serve until SIGTERM or Ctrl-C. Running jobs go on without the service, and the next one finds them. What they ask of Vertex AI, they ask here."""
+    os.environ |= address_for_jobs(settings)
     with open_service(settings) as service:
         app = create_app(service)
         gc.freeze()  # what is there now stays; to look through it all for garbage would hold up requests for a tenth of a second
         uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, timeout_graceful_shutdown=GRACE_SECONDS)
+
+
+def address_for_jobs(settings: Settings) -> dict[str, str]:
+    """Environment in which Vertex AI is this service. The system chooses the port 0, so nobody knows it beforehand."""
+    host = LOOPBACK[0] if settings.hosts is None else settings.host
+    return {ENDPOINT: f"http://{f'[{host}]' if ':' in host else host}:{settings.port}", TOKEN: settings.token} if settings.port else {}
 
 
 @contextlib.contextmanager

@@ -7,13 +7,14 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from tuneline.cli.schedule_arguments import CREATE, check, named, timing_of
+from tuneline.cli.schedule_timing import timing_problems
 from tuneline.cli.submit import BACKOFF, preflight, print_request, refuse
 from tuneline.cli.submit_arguments import checked_parameters, chosen_template, job_options, run_options
 from tuneline.cli.template_arguments import Arguments, help_text, split, template_reference
 from tuneline.cli.template_source import load_template
 from tuneline.kubeflow import recurring_runs
 from tuneline.kubeflow.pipelines import Kubeflow
-from tuneline.remote_schedule import RemoteSchedule, Timing, timing_problems
+from tuneline.remote_schedule import RemoteSchedule, Timing
 from tuneline.submission import Checked
 from tuneline.templates import Template
 from tuneline.vertex.job_request import JobOptions, job_request, option_problems

@@ -14,7 +14,7 @@ from tuneline.parameters import DeployModel
 from tuneline.registry.models import RUN_LABEL, label
 from tuneline.resolution import Resolved
 from tuneline.steps import OutputArtifact, artifact_uri, labels_of_run, run_step, write_outputs
-from tuneline.steps.deploying import deploy
+from tuneline.steps.deploying import Order, deploy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,8 @@ class Files:
     pipeline_job_name: str
     model_resource_name: str
     resolved: Path
+    undeploy_image: str
+    """Container image of the task that takes the model off again."""
     model: Path
     """On this machine only its registered copy is served: a run's folder may be deleted."""
     output_endpoint: Path
@@ -43,7 +45,8 @@ def main(argv: Sequence[str]) -> None:
         if not files.model_resource_name:
             raise ParameterError("deploy_model: only a registered model can be deployed.", next_action="Set upload_model to true, or deploy_model to false.")
         labels = {**labels_of_run(), RUN_LABEL: label(files.pipeline_job_name)}
-        record, name = deploy(files.model, files.model_resource_name, parameters, Resolved.read(files.resolved), labels)
+        order = Order(model=files.model_resource_name, parameters=parameters, resolved=Resolved.read(files.resolved), labels=labels)
+        record, name = deploy(files.model, order, undeploy_image=files.undeploy_image)
     files.output_endpoint.parent.mkdir(parents=True, exist_ok=True)
     files.output_endpoint.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     endpoint = OutputArtifact(uri=artifact_uri(files.output_endpoint), metadata={"resourceName": name} if name else {})

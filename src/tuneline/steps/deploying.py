@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tuneline.deployment import loading_seconds
@@ -22,36 +22,49 @@ from tuneline.vertex.deploying import deploy_on_vertex
 LOG = logging.getLogger(__name__)
 
 
-def deploy(checkpoint: Path, model: str, parameters: DeployModel, resolved: Resolved, labels: Mapping[str, str]) -> tuple[Mapping[str, object], str]:
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What is to be deployed."""
+
+    model: str
+    """The registered version."""
+    parameters: DeployModel
+    resolved: Resolved
+    labels: Mapping[str, str]
+    """Of the endpoint."""
+
+
+def deploy(checkpoint: Path, order: Order, *, undeploy_image: str) -> tuple[Mapping[str, object], str]:
     """The endpoint's record and its name. On this machine the record is what the engine starts a server from."""
-    if resolved.backend == "local":
-        return _deploy_here(model, labels)
-    if resolved.serving is None:
+    serving = order.resolved.serving
+    if order.resolved.backend == "local":
+        return _deploy_here(order)
+    if serving is None:
         raise ParameterError("deploy_model: found true; validate-parameters chose no machine for it.", next_action="Run the pipeline anew with deploy_model.")
-    if resolved.backend == "kubernetes":
-        return _deploy_on_kubernetes(checkpoint, model, parameters, resolved.serving, labels)
+    if order.resolved.backend == "kubernetes":
+        return _deploy_on_kubernetes(checkpoint, order, serving)
     cloud = Cloud()
+    origin = open_artifact(cloud.objects, artifact_uri(checkpoint))
     record = deploy_on_vertex(
-        cloud, model, open_artifact(cloud.objects, artifact_uri(checkpoint)), parameters, resolved, machine=resolved.serving, labels=labels
-    )
+        cloud, order.model, origin, order.parameters, order.resolved, machine=serving, labels=order.labels, undeploy_image=undeploy_image
+    )  # fmt: skip
     return record, record["name"]
 
 
-def _deploy_here(model: str, labels: Mapping[str, str]) -> tuple[Mapping[str, object], str]:
-    version = models.get(model)
+def _deploy_here(order: Order) -> tuple[Mapping[str, object], str]:
+    version = models.get(order.model)
     version.verify()
-    deployment = endpoints.deployment_of(version, labels=labels)
+    deployment = endpoints.deployment_of(version, labels=order.labels)
     LOG.info("to be deployed endpoint=%s model=%s", deployment.endpoint_resource_name, version.resource_name)
     return asdict(deployment), deployment.endpoint_resource_name
 
 
-def _deploy_on_kubernetes(
-    checkpoint: Path, model: str, parameters: DeployModel, machine: Machine, labels: Mapping[str, str]
-) -> tuple[Mapping[str, object], str]:  # fmt: skip
+def _deploy_on_kubernetes(checkpoint: Path, order: Order, machine: Machine) -> tuple[Mapping[str, object], str]:
+    model, parameters = order.model, order.parameters
     num_bytes = sum(file.bytes for file in committed_files(checkpoint).values())
     service = Service(
         project=parameters.project, display_name=parameters.model_display_name, uri=model, num_bytes=num_bytes, accelerator_count=machine.accelerator_count,
-        min_replica_count=parameters.min_replica_count, max_replica_count=parameters.max_replica_count, labels=labels,
+        min_replica_count=parameters.min_replica_count, max_replica_count=parameters.max_replica_count, labels=order.labels,
     )  # fmt: skip
     manifest = service.to_json(own_namespace())
     found = Cluster().serve(manifest, timeout_seconds=loading_seconds(num_bytes))

@@ -27,9 +27,14 @@ class Artifact:
         """Of all that is served."""
         return sum(file.bytes for file in self.files.values())
 
+    @property
+    def claims(self) -> str:
+        """The folder of what is noted about this checkpoint."""
+        return join(self.uri.rstrip("/").rpartition("/")[0], CLAIMS)
+
     def claim(self, name: str) -> str:
         """The URI of a claim about this checkpoint."""
-        return join(join(self.uri.rstrip("/").rpartition("/")[0], CLAIMS), f"{name}.json")
+        return join(self.claims, f"{name}.json")
 
 
 def run_alias(pipeline_job_name: str, files: Mapping[str, FileHash]) -> str:

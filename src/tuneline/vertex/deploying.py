@@ -6,11 +6,13 @@ from datetime import UTC, datetime
 
 from tuneline.parameters import DeployModel as Parameters
 from tuneline.resolution import Machine, Resolved
-from tuneline.vertex import endpoints, expiry
+from tuneline.storage import join
+from tuneline.vertex import endpoints
 from tuneline.vertex.artifacts import Artifact
 from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.endpoints import CreateEndpoint, Deployment, DeployModel
 from tuneline.vertex.rest import Json
+from tuneline.vertex.undeploying import CreateTimer, note_time
 
 LOG = logging.getLogger(__name__)
 SETTLE_SECONDS = 900.0
@@ -18,9 +20,13 @@ SETTLE_SECONDS = 900.0
 
 
 def deploy_on_vertex(
-    cloud: Cloud, model: str, origin: Artifact, parameters: Parameters, resolved: Resolved, *, machine: Machine, labels: Mapping[str, str]
+    cloud: Cloud, model: str, origin: Artifact, parameters: Parameters, resolved: Resolved, *, machine: Machine, labels: Mapping[str, str],
+    undeploy_image: str,
 ) -> Json:  # fmt: skip
-    """Deploy a registered version; the endpoint's record. Claims are kept beside the `origin` of its files."""
+    """Deploy a registered version; the endpoint's record. Claims are kept beside the `origin` of its files.
+
+    `undeploy_image` runs the task that takes the model off again, where the parameters give it a time.
+    """
     vertex, region = cloud.vertex(resolved.upload_region), resolved.upload_region
     name = parameters.target_endpoint or endpoints.endpoint_name(parameters.project, region, parameters.model_display_name)
     if parameters.target_endpoint:
@@ -41,8 +47,15 @@ def deploy_on_vertex(
     )  # fmt: skip
     if parameters.undeploy_after_hours:
         # Before the deployment: a task that dies after it leaves nothing that costs for ever.
-        wanted = expiry.labels_of(deployment.deployed_model_id, parameters.undeploy_after_hours, datetime.now(UTC))
-        endpoints.label(vertex, name, lambda found: {**found, **wanted})
+        timer = note_time(vertex, name, deployment.deployed_model_id, parameters.undeploy_after_hours)
+        body = timer.to_json(
+            resolved.pipeline_region,
+            root=join(origin.claims, "undeploy"),
+            image=undeploy_image,
+            service_account=resolved.job.service_account,
+            now=datetime.now(UTC),
+        )
+        cloud.once(origin.claim(f"undeploy-{deployment.deployed_model_id}"), CreateTimer(vertex=cloud.vertex(resolved.pipeline_region), body=body))
     LOG.info("deploying model=%s endpoint=%s machine=%s", model, name, machine.machine_type)
     claim = origin.claim(f"{name.rpartition('/')[2]}-{deployment.deployed_model_id}")
     deployed = cloud.once(claim, DeployModel(vertex=vertex, deployment=deployment), settle_seconds=SETTLE_SECONDS)

@@ -117,14 +117,14 @@ class DeployModel:
         return CapacityError(*error.problems, next_action=NO_MACHINE) if isinstance(error, CapacityError) else error
 
 
-def label(vertex: Vertex, endpoint: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
-    """Change an endpoint's labels, and do it again when somebody else has changed the endpoint meanwhile."""
+def label(vertex: Vertex, endpoint: str, change: Callable[[dict[str, str]], dict[str, str]]) -> dict[str, str]:
+    """Change an endpoint's labels, and do it again when somebody else has changed the endpoint meanwhile; the labels."""
     for _ in range(MOST_EDITS):
         found = vertex.get(endpoint)
         labels = found.get("labels", {})
         changed = change(labels)
         if changed == labels:
-            return
+            return changed
         etag = {"etag": found["etag"]} if "etag" in found else {}
         try:
             vertex.patch(endpoint, {"labels": changed, **etag}, update_mask="labels")
@@ -132,7 +132,7 @@ def label(vertex: Vertex, endpoint: str, change: Callable[[dict[str, str]], dict
             if refusal.status not in ("ABORTED", "FAILED_PRECONDITION"):
                 raise
         else:
-            return
+            return changed
     raise OutcomeUnknown(f"{endpoint}: its labels are changed by somebody else all the time.")
 
 

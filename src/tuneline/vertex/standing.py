@@ -6,8 +6,9 @@ from datetime import datetime
 from typing import Any
 
 from tuneline.catalog import Catalog
-from tuneline.vertex import endpoints, expiry
+from tuneline.vertex import expiry
 from tuneline.vertex.rest import Json, Vertex
+from tuneline.vertex.undeploying import take_off
 
 RUNNING = 'state="JOB_STATE_RUNNING"'
 SPOT = "SPOT"
@@ -62,13 +63,7 @@ def find_standing(vertex: Vertex, project: str, catalog: Catalog) -> list[Standi
 
 def undeploy_expired(vertex: Vertex, standing: list[Standing], now: datetime) -> list[Standing]:
     """Take the models whose time is over off their endpoints; those that were taken off."""
-    gone = []
-    for each in standing:
-        if each.has_expired(now):
-            if endpoints.undeploy(vertex, each.name, each.deployed_model_id):
-                gone.append(each)
-            endpoints.label(vertex, each.name, lambda labels, own=each.deployed_model_id: expiry.without(labels, own))  # type: ignore[misc]
-    return gone
+    return [each for each in standing if each.has_expired(now) and take_off(vertex, each.name, each.deployed_model_id)]
 
 
 def _on_endpoint(endpoint: Mapping[str, Any], region: str, catalog: Catalog) -> Iterator[Standing]:
