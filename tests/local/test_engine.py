@@ -351,13 +351,14 @@ def test_only_one_engine_works_on_a_run(tmp_path: Path) -> None:
 def test_an_endpoint_is_started_by_the_engine_once_from_the_record_of_a_task(tmp_path: Path) -> None:
     started: list[object] = []
     options = Options(start_endpoint=started.append)
-    deploy = Fake(script="open(given['endpoint'], 'w').write('{\"endpoint_id\": \"7\"}')", makes={"endpoint": "google.VertexEndpoint"})
+    deploy = Fake(script="open(given['endpoint'], 'w').write('{\"command\": []}')", makes={"endpoint": "google.VertexEndpoint"})
     off = Fake(script="open(given['endpoint'], 'w').write('{}')", makes={"endpoint": "google.VertexEndpoint"})
+    elsewhere = Fake(script="open(given['endpoint'], 'w').write('{\"name\": \"7\"}')", makes={"endpoint": "google.VertexEndpoint"})
     fails = Fake(script="sys.exit(0 if os.path.exists(given['mended']) else 1)", takes={"mended": str(tmp_path / "mended")}, after=["deploy", "off"])
-    run(template({"deploy": deploy, "off": off, "fails": fails}), {}, runs_dir=tmp_path, name="r", options=options)
+    run(template({"deploy": deploy, "off": off, "elsewhere": elsewhere, "fails": fails}), {}, runs_dir=tmp_path, name="r", options=options)
     (tmp_path / "mended").touch()
     assert resume(tmp_path / "r", options=options).state == RunState.SUCCEEDED
-    assert started == [{"endpoint_id": "7"}]
+    assert started == [{"command": []}]
 
 
 def test_html_outputs_are_put_where_a_browser_opens_them(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ class TaskRunner:
         outputs = collect_outputs(job.name, job.component, attempt)
         for artifact in outputs.artifacts.values():
             file = Path(artifact_path(artifact.uri))
-            if artifact.schema_title == ENDPOINT_SCHEMA and file.is_file() and (record := json.loads(file.read_bytes())):
-                self.start_endpoint(record)
+            if artifact.schema_title == ENDPOINT_SCHEMA and file.is_file() and "command" in (record := json.loads(file.read_bytes())):
+                self.start_endpoint(record)  # other records are of endpoints that stand elsewhere
         return Outcome(state=TaskState.SUCCEEDED, outputs=outputs)
 
     def _failure(self, job: Job, attempt: Path, code: int) -> Failure:
