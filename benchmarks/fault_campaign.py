@@ -1,12 +1,13 @@
 """Whole tuning pipelines against a Vertex AI and a Cloud Storage that fail all the time: is anything lost, doubled or damaged?
 
-    python -m benchmarks.fault_campaign [--runs 100] [--workers 2] [--seed 0]
+    python -m benchmarks.fault_campaign [--runs 100] [--workers 2] [--seed 0] [--keep DIR]
 
 `tuneline serve` is the peer, with faults of its own (--inject-faults): 5% of the requests get a 429, a 503 or a reset, 2% are carried out and their
 answer is lost, 1% are answered up to 30 s late, 5% of the lists lack what is younger than 5 s. Each run is the compiled template with its region
 set to us-central1: two custom jobs tune and measure the embedded model on eight short examples, the model is copied to another region's bucket,
-registered there with its evaluation, by the steps' own code. A run that ends with an error that passes (exit code 13) is resumed,
-as an orchestrator would try again. Afterwards the peer is started without faults and asked what there is.
+registered there with its evaluation and deployed to an endpoint, by the steps' own code. A run that ends with an error that passes (exit code 13) is
+resumed, as an orchestrator would try again. Google's client then asks each endpoint and takes it down; after every fifth run it also submits the
+template as a pipeline job, which the peer runs. Afterwards the peer is started without faults and asked what there is.
 
 What jobs hand on lies in the bucket's folder and is read there; claims, copies and all that is Vertex's go through the faulty APIs.
 """
@@ -23,11 +24,12 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import yaml
 
+from benchmarks.google_customer import ENDED, Customer
 from benchmarks.service_process import ROOT, ServiceProcess
 from tuneline.errors import ModelError
 from tuneline.registry.files import committed_files, verify
@@ -44,11 +46,16 @@ FAULTS = {
     "stale_seconds": 5.0,
 }  # fmt: skip
 PARAMETERS = {
-    "project": PROJECT, "large-model-reference": "tuneline/tiny-code@001", "dataset-uri": f"gs://{BUCKET}/train.jsonl", "train-steps": "2",
-    "evaluation-data-uri": f"gs://{BUCKET}/evaluation.jsonl", "evaluation-num-prompts": "2", "evaluation-max-tokens": "4",
-    "location": UPLOAD_REGION, "machine-type": "e2-standard-16",
-    "serving-container-image-uri": f"{UPLOAD_REGION}-docker.pkg.dev/{PROJECT}/tuneline/predictor:1",
+    "project": PROJECT, "large_model_reference": "tuneline/tiny-code@001", "dataset_uri": f"gs://{BUCKET}/train.jsonl", "train_steps": 2,
+    "evaluation_data_uri": f"gs://{BUCKET}/evaluation.jsonl", "evaluation_num_prompts": 2, "evaluation_max_tokens": 4, "location": UPLOAD_REGION,
 }  # fmt: skip
+LAUNCHED = {
+    "machine_type": "e2-standard-16", "serving_container_image_uri": f"{UPLOAD_REGION}-docker.pkg.dev/{PROJECT}/tuneline/predictor:1",
+    "deploy_model": True, "dedicated_endpoint_enabled": False, "serving_machine_type": "e2-standard-16",
+}  # fmt: skip
+"""Further ones of the runs that launch custom jobs."""
+GOOGLES_SHARE = 5
+"""Runs for each pipeline job that Google's client submits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +63,11 @@ class Outcome:
     """How one run ended."""
 
     name: str
-    tries: int
+    tries: int = 1
     code: int
     error: str = ""
+    wrong: Sequence[str] = ()
+    """What Google's client found of its endpoint."""
 
 
 def template(folder: Path) -> Path:
@@ -96,7 +105,8 @@ def environment_of(service: ServiceProcess) -> dict[str, str]:
 def one_run(number: int, file: Path, runs: Path, environment: Mapping[str, str]) -> Outcome:
     """One pipeline from beginning to end, resumed after errors that pass."""
     name = f"run-{number:03d}"
-    flags = [f"--{key}={value}" for key, value in {**PARAMETERS, "model-display-name": f"model {number:03d}"}.items()]
+    given = {**PARAMETERS, **LAUNCHED, "model_display_name": display_name(name)}
+    flags = [f"--{key.replace('_', '-')}={json.dumps(value) if isinstance(value, bool) else value}" for key, value in given.items()]
     start = [sys.executable, "-m", "tuneline.cli", "run", str(file), "--runs-dir", str(runs), "--name", name, "--no-cache", "--quiet", *flags]
     again = [sys.executable, "-m", "tuneline.cli", "run", "--resume", name, "--runs-dir", str(runs), "--quiet"]
     for tries in range(1, MOST_TRIES + 1):
@@ -104,6 +114,18 @@ def one_run(number: int, file: Path, runs: Path, environment: Mapping[str, str])
         if done.returncode not in (13, 75):
             break
     return Outcome(name=name, tries=tries, code=done.returncode, error=done.stderr[-600:] if done.returncode else "")
+
+
+def display_name(name: str) -> str:
+    """Of the model that a run tunes."""
+    return f"model of {name}"
+
+
+def google_run(number: int, customer: Customer) -> Outcome:
+    """The built-in template as a pipeline job that Google's client submits and waits for."""
+    name = f"google-{number:03d}"
+    state = customer.run(name, path("tune-large-model"), {**PARAMETERS, "model_display_name": display_name(name)})
+    return Outcome(name=name, code=0 if state == ENDED[0] else 1, error=state)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,15 +149,18 @@ def examine(service: ServiceProcess, outcomes: Sequence[Outcome]) -> Findings:
     ]
     by_run = Counter(str(model["labels"].get(RUN_LABEL)) for model in models)
     lost = [outcome.name for outcome in outcomes if outcome.code or not by_run[outcome.name]]
+    lost += [wrong for outcome in outcomes for wrong in outcome.wrong]
     doubled = [f"model of {run}" for run, count in by_run.items() if count > 1]
-    for model in models:
+    doubled += [f"endpoint {endpoint['name']}, which was taken down" for endpoint in vertex.list(f"projects/{PROJECT}/locations/{UPLOAD_REGION}/endpoints")]
+    launched = [model for model in models if str(model["labels"].get(RUN_LABEL)).startswith("run-")]
+    for model in launched:
         evaluations = list(vertex.list(f"{str(model['name']).partition('@')[0]}@{model['versionId']}/evaluations", key="modelEvaluations"))
         (lost if not evaluations else doubled).extend([f"evaluation of {model['displayName']}"] * (len(evaluations) != 1))
     jobs = list(vertex.list(f"projects/{PROJECT}/locations/{PIPELINE_REGION}/customJobs"))
     launches = Counter(str(job["labels"][LAUNCH_LABEL]) for job in jobs)
     doubled += [f"custom job {launch}" for launch, count in launches.items() if count > 1]
     buckets = service.home / "service" / "buckets"
-    return Findings(lost=lost, doubled=doubled, damaged=[text for model in models for text in damages(buckets, model)], custom_jobs=len(jobs))
+    return Findings(lost=lost, doubled=doubled, damaged=[text for model in launched for text in damages(buckets, model)], custom_jobs=len(jobs))
 
 
 def damages(buckets: Path, model: Mapping[str, object]) -> list[str]:
@@ -168,8 +193,18 @@ def campaign(home: Path, *, runs: int, workers: int, seed: int) -> int:
     faulty.start()
     try:
         faulty.wait()
+        address = f"http://127.0.0.1:{faulty.port}"
+        customer = Customer(address, project=PROJECT, pipeline_region=PIPELINE_REGION, upload_region=UPLOAD_REGION, bucket=BUCKET)
+
+        def work(number: int) -> list[Outcome]:
+            outcome = one_run(number, file, folder / "runs", environment)
+            if outcome.code == 0:
+                outcome = replace(outcome, wrong=customer.use_endpoint(display_name(outcome.name)))
+            print(outcome.name, outcome.code, *outcome.wrong, file=sys.stderr, flush=True)
+            return [outcome, *([google_run(number, customer)] if number % GOOGLES_SHARE == 0 else [])]
+
         with ThreadPoolExecutor(workers) as pool:
-            outcomes = list(pool.map(lambda number: one_run(number, file, folder / "runs", environment), range(runs)))
+            outcomes = [outcome for some in pool.map(work, range(runs)) for outcome in some]
     finally:
         faulty.end()
     seconds = time.monotonic() - began
@@ -181,6 +216,7 @@ def campaign(home: Path, *, runs: int, workers: int, seed: int) -> int:
         quiet.end()
         quiet.end_jobs()
     print(f"runs                 {runs} in {seconds / 60:.0f} min, {sum(outcome.tries > 1 for outcome in outcomes)} resumed, seed {seed}")
+    print(f"pipeline jobs        {len(outcomes) - runs} by Google's client")
     print(f"custom jobs          {found.custom_jobs}")
     print(f"injected             {injected(faulty)}")
     for what, names in (("lost", found.lost), ("doubled", found.doubled), ("damaged", found.damaged)):

@@ -31,8 +31,7 @@ class Role:
 BASE = Role(
     name="base",
     modules=tuple(
-        f"tuneline.steps.{step}"
-        for step in ("validate_parameters", "transform_dataset", "select_checkpoint", "upload_model", "deploy_model", "undeploy_model")
+        f"tuneline.steps.{step}" for step in ("validate_parameters", "transform_dataset", "select_checkpoint", "upload_model", "deploy_model", "undeploy_model")
     ),
     has_devices=False,
 )
