@@ -131,11 +131,13 @@ def test_everything_wrong_with_a_job_is_told_at_once(bench: Bench) -> None:
         "serviceAccount": "me", "tensorboard": "projects/p/locations/us-west1/tensorboards/1",
     }  # fmt: skip
     other = pool([], 20, machineSpec={"machineType": "big"}, pythonPackageSpec={"executorImageUri": "i"})
-    body = job_of(bad, other, name="", spec=spec, encryptionSpec={"kmsKeyName": KEY.format("europe-west4")})
+    body = job_of(bad, other, name="", spec=spec, encryptionSpec={"kmsKeyName": KEY.format("europe-west4")}, labels={"Team": "a"})
     lines = error(bench.client.post(f"/v1/{bench.place}/customJobs", json=body))[2].splitlines()
     spec_lines = [line.removeprefix("jobSpec.").partition(": ")[0] for line in lines if line.startswith("jobSpec.")]
     assert [line for line in lines if not line.startswith("jobSpec.")] == [
-        "displayName is missing.", "encryptionSpec.kmsKeyName: found a key in 'europe-west4'; expected one in 'us-central1', where the job is.",
+        "displayName is missing.",
+        "labels: found the key 'Team'; expected up to 63 lower-case letters, digits, '-' and '_', a letter first.",
+        "encryptionSpec.kmsKeyName: found a key in 'europe-west4'; expected one in 'us-central1', where the job is.",
     ]  # fmt: skip
     first, second = "workerPoolSpecs[0].", "workerPoolSpecs[1]."
     assert spec_lines == [

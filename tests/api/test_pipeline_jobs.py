@@ -98,8 +98,8 @@ def test_all_problems_come_at_once(client: TestClient) -> None:
         ({"runtimeConfg": {}}, "Did you mean 'runtimeConfig'?"),
         ({"runtimeConfig": {"parameters": {"x": {"intValue": 1}}}}, "expected runtimeConfig.parameterValues"),
         ({"labels": {"a": 1}}, "labels.a"),
-        ({"labels": {"Team": "a"}}, "labels: the key 'Team'"),
-        ({"labels": {"team": "A b"}}, "labels: the value 'A b' of 'team'"),
+        ({"labels": {"Team": "a"}}, "labels: found the key 'Team'"),
+        ({"labels": {"team": "A b"}}, "labels: found the value 'A b' of 'team'"),
         ({"labels": {f"k{number}": "" for number in range(65)}}, "labels: found 65; expected at most 64"),
     ],
 )

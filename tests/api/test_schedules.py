@@ -71,7 +71,7 @@ def create(client: TestClient, **changes: object) -> str:
         ({"endTime": "2020-01-01T00:00:00Z", "startTime": "2021-01-01T00:00:00Z"}, "expected a time after startTime"),
         ({"startTime": "tomorrow"}, "startTime"),
         ({"createPipelineJobRequest": {"pipelineJob": request_body(train_stps=1)}}, "Did you mean 'train_steps'?"),
-        ({"createPipelineJobRequest": {"pipelineJob": request_body() | {"labels": {"Team": "a"}}}}, "labels: the key 'Team'"),
+        ({"createPipelineJobRequest": {"pipelineJob": request_body() | {"labels": {"Team": "a"}}}}, "labels: found the key 'Team'"),
         ({"createPipelineJobRequest": {"pipelineJob": request_body(), "pipelineJobId": "x"}}, "pipelineJobId"),
         ({"createPipelineJobRequest": {"parent": "projects/x/locations/y", "pipelineJob": request_body()}}, "the schedule's own"),
     ],

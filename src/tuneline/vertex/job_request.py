@@ -13,6 +13,7 @@ from typing import Any
 from tuneline import __version__
 from tuneline.overrides import NETWORK
 from tuneline.templates import Json, Template
+from tuneline.vertex.labels import label_problems
 from tuneline.vertex.rest import REGION
 
 TEMPLATE_URI = re.compile(r"https://[a-z0-9-]+-kfp\.pkg\.dev/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+/[^/\s?#]+")
@@ -20,9 +21,8 @@ VERSION_LABEL, TEMPLATE_LABEL = "tuneline-version", "tuneline-template"
 _JOB_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9.:-]*")
 _BUCKET_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/.*)?")
-_LABEL_KEY, _LABEL_VALUE = re.compile(r"[^\W\d_A-Z]([^\WA-Z]|-)*"), re.compile(r"([^\WA-Z]|-)*")
 _SERVICE_ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+\.gserviceaccount\.com")
-_LONGEST_LABEL, _LONGEST_NAME, _DIGEST_LENGTH = 63, 128, 32
+_LONGEST_NAME, _DIGEST_LENGTH = 128, 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,14 +125,5 @@ def option_problems(options: JobOptions, template: Template | None, *, is_google
         yield f"--template-uri: found {options.template_uri!r}; expected https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY/TEMPLATE/TAG."
     if options.template_uri and not options.has_caching:
         yield "--no-cache: with --template-uri the template is not sent, and cannot be changed. Leave one of them out."
-    yield from _label_problems(options.labels)
-
-
-def _label_problems(labels: Mapping[str, str]) -> Iterator[str]:
-    for key, value in labels.items():
-        if key in (VERSION_LABEL, TEMPLATE_LABEL):
-            yield f"--labels: {key} is set by Tuneline. Take another name."
-        elif not _LABEL_KEY.fullmatch(key) or len(key) > _LONGEST_LABEL:
-            yield f"--labels: found the key {key!r}; expected up to 63 lower-case letters, digits, '_' and '-', a letter first."
-        if not _LABEL_VALUE.fullmatch(value) or len(value) > _LONGEST_LABEL:
-            yield f"--labels: found the value {value!r} of {key!r}; expected up to 63 lower-case letters, digits, '_' and '-'."
+    yield from (f"--labels: {key} is set by Tuneline. Take another name." for key in options.labels if key in (VERSION_LABEL, TEMPLATE_LABEL))
+    yield from label_problems(options.labels, where="--labels")

@@ -9,6 +9,7 @@ from tuneline.api.resources.step_commands import command_problem, variable_probl
 from tuneline.local.run_record import LOCATION
 from tuneline.overrides import NETWORK
 from tuneline.placement import KEY_NAME, PLACEHOLDER, TENSORBOARD_NAME
+from tuneline.vertex.labels import label_problems
 
 MAX_POOLS = 4
 MAX_REPLICAS = 8
@@ -22,7 +23,7 @@ _ACCOUNT = re.compile(r"[^@\s/]+@[^@\s/]+")
 
 def problems(job: CustomJob, location: str) -> list[str]:
     """Everything that is wrong with a job in this region."""
-    found = [] if job.display_name else ["displayName is missing."]
+    found = [*([] if job.display_name else ["displayName is missing."]), *label_problems(job.labels)]
     if location != LOCATION and not _REGION.fullmatch(location):
         found.append(f"location: found {location!r}; expected a region such as us-central1.")
     key = job.encryption_spec.kms_key_name

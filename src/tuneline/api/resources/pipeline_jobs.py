@@ -2,6 +2,7 @@
 
 import functools
 import json
+import logging
 import re
 import uuid
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from tuneline.api.answers import OPERATION, lists, shows
 from tuneline.api.faults import Fault, invalid
 from tuneline.api.job_queue import JobQueue, named
 from tuneline.api.jobs import JobFolders, Look
-from tuneline.api.labels import label_problems
 from tuneline.api.paging import Listing, page
 from tuneline.api.resources import tuning_job_view
 from tuneline.api.resources.pipeline_job_view import FIELDS, KIND, OPEN_STATES, ORDER, PRIVATE, progressed, view
@@ -34,7 +34,9 @@ from tuneline.steps import RUN_LABELS
 from tuneline.storage import GCS_FOLDER
 from tuneline.templates import HOSTED, Template, load, names, template_of
 from tuneline.vertex.job_request import template_digest
+from tuneline.vertex.labels import label_problems
 
+LOG = logging.getLogger(__name__)
 _ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 
 
@@ -162,13 +164,15 @@ def create_job(
             "state": "PIPELINE_STATE_QUEUED",
             "runtimeConfig": {**job.runtime_config.to_json(), "parameterValues": dict(admission.parameters)},
             **({"templateMetadata": {"version": f"sha256:{digest}"}} if job.template_uri else {}),
-            PRIVATE: {"run": _run_name(service, name), "spec": digest, "notes": list(admission.notes), **(private or {})},
+            PRIVATE: {"run": _run_name(service, name), "spec": digest, **(private or {})},
             ORDER: order,
         }
         for field in ("pipelineSpec", "createTime", "updateTime", "startTime", "endTime", "jobDetail", "error"):
             body.pop(field, None)
         body = service.store.insert(KIND, body)
     service.runner.wake()
+    for note in admission.notes:
+        LOG.info("job=%s %s", name, note)
     return body
 
 

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 
 from pydantic.alias_generators import to_camel
 
-from tuneline.api.labels import label_problems
 from tuneline.api.resources.tuning_job_messages import FULL, NO_MODE, NO_SIZE, OTHER_SPECS, PEFT_ADAPTER, HyperParameters, SupervisedTuningSpec, TuningJob
 from tuneline.catalog.base_model import BaseModel
 from tuneline.catalog.rows import Kind
@@ -13,6 +12,7 @@ from tuneline.data.base_model import ARCHITECTURES
 from tuneline.local.run_record import LOCATION
 from tuneline.placement import KEY_NAME
 from tuneline.validation import KINDS
+from tuneline.vertex.labels import label_problems
 
 MAX_NAME = 128
 SPEC = "supervisedTuningSpec"
