@@ -301,10 +301,10 @@ def test_the_process_of_a_cancelled_job_is_told_once_also_by_the_next_service(fo
     folders.cancel("x")  # and the service was killed before it could tell
     lock = try_lock(folders.of("x") / "job.lock")
     assert lock is not None
-    runner = Runner(folders, line, max_running=1)
     with lock:
-        for _ in range(3):
-            runner.advance()
+        for runner in (Runner(folders, line, max_running=1), Runner(folders, line, max_running=1)):
+            for _ in range(3):
+                runner.advance()
         assert process.stdout.readline() == "told\n"
     assert process.communicate()[0] == ""
 

@@ -29,7 +29,7 @@ from tuneline.templates import Json
 LOG = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.3
-JOB, TEMPLATE, PROCESS, CANCEL, OUTCOME, LOCK = "job.json", "template.json", "process.json", "cancel", "outcome.json", "job.lock"
+JOB, TEMPLATE, PROCESS, CANCEL, TOLD, OUTCOME, LOCK = "job.json", "template.json", "process.json", "cancel", "told.json", "outcome.json", "job.lock"
 
 
 class JobState(StrEnum):
@@ -123,14 +123,14 @@ class JobFolders:
         """Mark the job as not wanted any more. Its process looks for the mark before it starts anything; the runner tells one that has started."""
         write_json(self.of(job_id) / CANCEL, {})
 
-    def interrupt(self, job_id: str) -> bool:
-        """Send SIGTERM to the job's process; whether there is one that has said who it is."""
+    def interrupt(self, job_id: str) -> None:
+        """Send SIGTERM to the job's process, if there is one that has said who it is: once, as a second signal would leave its tasks no time."""
         process = read_json(self.of(job_id) / PROCESS)
-        if process is None or not (identity := ProcessIdentity(**process)).is_alive():
-            return False
+        if process is None or process == read_json(self.of(job_id) / TOLD) or not (identity := ProcessIdentity(**process)).is_alive():
+            return
         with contextlib.suppress(ProcessLookupError):
             os.kill(identity.pid, signal.SIGTERM)
-        return True
+        write_json(self.of(job_id) / TOLD, process)
 
     def give_up(self, job_id: str) -> None:
         """End a cancelled job that no process has."""
@@ -180,8 +180,6 @@ class Runner:
         self.jobs, self.max_running = jobs, max_running
         self._queue = queue
         self._started: dict[str, subprocess.Popen[bytes]] = {}
-        self._told: set[str] = set()
-        """Cancelled jobs whose process knows it."""
         self._wake, self._is_open = threading.Event(), True
         self._thread = threading.Thread(target=self._work, name="job runner", daemon=True)
 
@@ -229,14 +227,12 @@ class Runner:
         look = self.jobs.look(job_id)
         self._queue.changed(job_id, look)
         if look.state.has_ended:
-            self._told.discard(job_id)
             self._wake.set()  # there is room for another
         elif job_id not in running and look.state == JobState.CANCELLING:
             self.jobs.give_up(job_id)
             self._wake.set()
         elif look.state == JobState.CANCELLING:
-            if job_id not in self._told and self.jobs.interrupt(job_id):  # a second signal would leave the tasks no time
-                self._told.add(job_id)
+            self.jobs.interrupt(job_id)
         elif job_id not in running and len(running) < self.max_running:
             self._start(job_id)
             running.add(job_id)
