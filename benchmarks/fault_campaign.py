@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +41,7 @@ from tuneline.vertex.rest import ENDPOINT, Vertex
 PROJECT, PIPELINE_REGION, UPLOAD_REGION = "proj", "us-central1", "europe-west4"
 BUCKET = "campaign"
 MOST_TRIES = 5
+LONGEST_SECONDS = 1800
 FAULTS = {
     "too_many_requests": 0.017, "unavailable": 0.017, "reset": 0.016, "lost_response": 0.02, "slow": 0.01, "delay_seconds": 30.0, "stale_list": 0.05,
     "stale_seconds": 5.0,
@@ -110,7 +111,10 @@ def one_run(number: int, file: Path, runs: Path, environment: Mapping[str, str])
     start = [sys.executable, "-m", "tuneline.cli", "run", str(file), "--runs-dir", str(runs), "--name", name, "--no-cache", "--quiet", *flags]
     again = [sys.executable, "-m", "tuneline.cli", "run", "--resume", name, "--runs-dir", str(runs), "--quiet"]
     for tries in range(1, MOST_TRIES + 1):
-        done = subprocess.run(start if tries == 1 else again, env=environment, capture_output=True, text=True, timeout=1800, check=False)
+        try:
+            done = subprocess.run(start if tries == 1 else again, env=environment, capture_output=True, text=True, timeout=LONGEST_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            return Outcome(name=name, tries=tries, code=1, error=f"not ended after {LONGEST_SECONDS} s")
         if done.returncode not in (13, 75):
             break
     return Outcome(name=name, tries=tries, code=done.returncode, error=done.stderr[-600:] if done.returncode else "")
@@ -121,11 +125,20 @@ def display_name(name: str) -> str:
     return f"model of {name}"
 
 
+def whatever_happens(act: Callable[[], list[str]]) -> list[str]:
+    """What is wrong; also when Google's client ends with an error, which must not end the campaign."""
+    try:
+        return act()
+    except Exception as error:  # of whatever class the client has for it
+        return [f"{type(error).__name__}: {error}"]
+
+
 def google_run(number: int, customer: Customer) -> Outcome:
     """The built-in template as a pipeline job that Google's client submits and waits for."""
     name = f"google-{number:03d}"
-    state = customer.run(name, path("tune-large-model"), {**PARAMETERS, "model_display_name": display_name(name)})
-    return Outcome(name=name, code=0 if state == ENDED[0] else 1, error=state)
+    parameters = {**PARAMETERS, "model_display_name": display_name(name)}
+    [told] = whatever_happens(lambda: [customer.run(name, path("tune-large-model"), parameters)])
+    return Outcome(name=name, code=0 if told == ENDED[0] else 1, error=told)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +164,9 @@ def examine(service: ServiceProcess, outcomes: Sequence[Outcome]) -> Findings:
     lost = [outcome.name for outcome in outcomes if outcome.code or not by_run[outcome.name]]
     lost += [wrong for outcome in outcomes for wrong in outcome.wrong]
     doubled = [f"model of {run}" for run, count in by_run.items() if count > 1]
-    doubled += [f"endpoint {endpoint['name']}, which was taken down" for endpoint in vertex.list(f"projects/{PROJECT}/locations/{UPLOAD_REGION}/endpoints")]
+    taken_down = {display_name(outcome.name) for outcome in outcomes if outcome.code == 0 and not outcome.wrong}
+    standing = vertex.list(f"projects/{PROJECT}/locations/{UPLOAD_REGION}/endpoints")
+    doubled += [f"{endpoint['name']}, which was taken down" for endpoint in standing if endpoint["displayName"] in taken_down]
     launched = [model for model in models if str(model["labels"].get(RUN_LABEL)).startswith("run-")]
     for model in launched:
         evaluations = list(vertex.list(f"{str(model['name']).partition('@')[0]}@{model['versionId']}/evaluations", key="modelEvaluations"))
@@ -199,7 +214,7 @@ def campaign(home: Path, *, runs: int, workers: int, seed: int) -> int:
         def work(number: int) -> list[Outcome]:
             outcome = one_run(number, file, folder / "runs", environment)
             if outcome.code == 0:
-                outcome = replace(outcome, wrong=customer.use_endpoint(display_name(outcome.name)))
+                outcome = replace(outcome, wrong=whatever_happens(lambda: customer.use_endpoint(display_name(outcome.name))))
             print(outcome.name, outcome.code, *outcome.wrong, file=sys.stderr, flush=True)
             return [outcome, *([google_run(number, customer)] if number % GOOGLES_SHARE == 0 else [])]
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from tuneline.catalog import Catalog
 from tuneline.errors import did_you_mean
+from tuneline.image_references import registry_of
 from tuneline.parameters import DeployModel
 from tuneline.resolution import Backend, Machine, ResolvedModel
 
@@ -15,6 +16,7 @@ RESOURCES = {"parent_model": "models", "target_endpoint": "endpoints"}
 """Parameter -> the kind of resource in the upload region that it names."""
 LOADING_SECONDS, SECONDS_PER_GIB, LONGEST_LOADING_SECONDS = 1800, 60, 7200
 """How long a server may take until it answers: for the machine and the image, for each GiB of weights, and what Vertex AI allows at most."""
+MOST_HOURS = 365 * 24
 KSERVE_SCHEMES = ("gs://", "s3://")
 """Where KServe reads models without further settings, and Kubeflow Pipelines can keep them."""
 ONLY_ON_VERTEX = (
@@ -51,8 +53,11 @@ def problems(parameters: DeployModel, backend: Backend, upload_region: str, root
         yield f"min_replica_count: found {parameters.min_replica_count}; expected 1 or more. The default is 1."
     if parameters.max_replica_count < parameters.min_replica_count:
         yield f"max_replica_count: found {parameters.max_replica_count}; expected min_replica_count ({parameters.min_replica_count}) or more."
-    if parameters.undeploy_after_hours < 0:
-        yield f"undeploy_after_hours: found {parameters.undeploy_after_hours}; expected hours, or 0 for never."
+    image = parameters.serving_container_image_uri
+    if backend == "vertex" and parameters.upload_model and image and (problem := serving_image_problem(image)):
+        yield f"{problem} Push the predictor's image there and give its URI."
+    if not 0 <= parameters.undeploy_after_hours <= MOST_HOURS:
+        yield f"undeploy_after_hours: found {parameters.undeploy_after_hours}; expected at most {MOST_HOURS} hours, a year, or 0 for never."
     for alias in aliases_in(parameters.version_aliases):
         if not ALIAS.fullmatch(alias):
             yield f"version_aliases: found {alias!r}; expected a small letter, then letters, digits and dashes, a small letter or digit last."
@@ -65,6 +70,13 @@ def problems(parameters: DeployModel, backend: Backend, upload_region: str, root
             yield f"{name}: found {value!r}; expected projects/PROJECT/locations/REGION/{kind}/ID. Give the whole name."
         elif match and match[1] != upload_region:
             yield f"{name}: found one in {match[1]!r}; the model is registered in {upload_region!r}. Set location to {match[1]}, or give another one."
+
+
+def serving_image_problem(image: str) -> str:
+    """Why Vertex AI cannot pull an image that serves a model, or nothing."""
+    names_none = registry_of(image) in ("", "localhost")
+    told = f"serving_container_image_uri: found the image {image!r}, which names no registry; Vertex AI pulls from Artifact Registry."
+    return told if names_none else ""
 
 
 def aliases_in(text: str) -> tuple[str, ...]:

@@ -49,7 +49,7 @@ def test_the_description_names_every_resource(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "address"),
-    [({}, "http://127.0.0.1:8080"), ({"host": "::"}, "http://127.0.0.1:8080"), ({"host": "::1", "port": 9}, "http://[::1]:9"), ({"port": 0}, None)],
+    [({}, "http://127.0.0.1:8080"), ({"host": "::"}, "http://[::1]:8080"), ({"host": "::1", "port": 9}, "http://[::1]:9"), ({"port": 0}, None)],
 )
 def test_jobs_are_told_where_vertex_ai_is(settings: dict[str, Any], address: str | None, tmp_path: Path) -> None:
     told = address_for_jobs(Settings(home=tmp_path, runs_dir=tmp_path, token="t", **settings))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.vertex.fake_cloud import FakeVertex
+from tests.vertex.fake_cloud import FakeVertex, Refusal
 from tests.vertex.stub_api import FakeTime
 from tuneline.cli import main
 from tuneline.vertex import rest
@@ -86,10 +86,20 @@ def test_only_what_has_expired_is_undeployed_and_the_traffic_goes_to_the_others(
     assert len(api.asked(":undeployModel")) == 1
 
 
+def test_one_model_that_cannot_be_taken_off_keeps_no_other_there(api: FakeVertex, capsys: pytest.CaptureFixture[str]) -> None:
+    api.endpoints[f"{LOCATION}/endpoints/e2"]["labels"] = {"tuneline-undeploy-3": "20200101t000000z"}
+    api.refuse = lambda what: Refusal(403, "not yours", "PERMISSION_DENIED") if "e1:undeployModel" in what else None
+    assert main([*COSTS, "--undeploy-expired"]) == 1
+    told = capsys.readouterr()
+    assert f"from {LOCATION}/endpoints/e2" in told.out
+    assert "not yours" in told.err
+    assert "These models are still there" in told.err
+
+
 def test_an_empty_region_costs_nothing(api: FakeVertex, capsys: pytest.CaptureFixture[str]) -> None:
     api.endpoints, api.others = {}, {}
     assert main(COSTS) == 0
-    assert capsys.readouterr().out == "Nothing stands in us-central1.\n"
+    assert capsys.readouterr().out == "Nothing stands there.\n"
 
 
 def test_prices_of_ones_own_count(api: FakeVertex, tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:

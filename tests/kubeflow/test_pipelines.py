@@ -1,6 +1,7 @@
 """Runs of Kubeflow Pipelines, through kfp's real client: what it is sent, what comes back, and what a failure means."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from tests.vertex.stub_api import HANG_UP, Asked, StubApi
 from tuneline import remote_job
 from tuneline.cli import main
 from tuneline.errors import InfrastructureError, NotFoundError, TunelineError, UserError
-from tuneline.kubeflow.pipelines import TOKEN, Kubeflow, RunOptions
+from tuneline.kubeflow.pipelines import TOKEN, Kubeflow, RunOptions, sent_spec
 from tuneline.templates import load
 
 API = "/apis/v2beta1"
@@ -180,3 +181,14 @@ def test_two_experiments_of_one_name_are_the_user_s_to_sort_out(kubeflow: StubAp
 )
 def test_a_host_without_a_scheme_is_asked_by_https(host: str, address: str) -> None:
     assert RunOptions(host=host, name="x").address == address
+
+
+def test_without_the_cache_the_tasks_of_all_groups_are_run() -> None:
+    def spec() -> dict[str, Any]:
+        cached = {"cachingOptions": {"enableCache": True}}
+        return {"root": {"dag": {"tasks": {"a": {**cached}}}}, "components": {"group": {"dag": {"tasks": {"b": {**cached}}}}, "leaf": {"executorLabel": "x"}}}
+
+    template = replace(load("tune-large-model"), spec=spec())
+    assert sent_spec(template, RunOptions(host="h", name="n")) == spec()
+    changed = sent_spec(template, RunOptions(host="h", name="n", has_caching=False))
+    assert (changed["root"]["dag"]["tasks"]["a"], changed["components"]["group"]["dag"]["tasks"]["b"]) == ({"cachingOptions": {}}, {"cachingOptions": {}})

@@ -55,6 +55,8 @@ class FakeConfigMaps:
         version = known["metadata"]["resourceVersion"] if known else "0"
         if known and request.body["metadata"].get("resourceVersion") != version:
             return 409, {"reason": "Conflict", "message": "the object has been modified"}
+        if request.query.get("dryRun") == ["All"]:
+            return 200, known or request.body
         metadata = {**request.body["metadata"], "namespace": NAMESPACE, "resourceVersion": str(int(version) + 1)}
         self.objects[name] = {**request.body, "metadata": metadata}
         return (200 if known else 201), self.objects[name]

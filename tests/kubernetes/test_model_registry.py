@@ -10,6 +10,7 @@ from tests.kubernetes.conftest import OpenRegistry
 from tests.kubernetes.fake_config_maps import FakeConfigMaps
 from tuneline.errors import InfrastructureError, ModelError, UserError
 from tuneline.kubernetes import model_versions
+from tuneline.kubernetes.model_registry import ModelRegistry
 from tuneline.kubernetes.model_versions import ModelVersions, Record
 from tuneline.resolution import Champion
 
@@ -85,12 +86,30 @@ def test_looking_up_makes_sure_that_registering_will_be_allowed(maps: FakeConfig
     with pytest.raises(UserError, match="configmaps is forbidden") as caught:
         registry().unchanged(DATA[0])
     assert "get, create and update configmaps" in caught.value.next_action
-    maps.forbidden = set()
-    registry().unchanged(DATA[0])
+    maps.forbidden = {"PUT"}
+    for look in (registry().champion, lambda: registry().unchanged(DATA[0])):
+        with pytest.raises(UserError, match="configmaps is forbidden"):
+            look()
     assert registry().exists()
-    asked = len(maps.asked)
+    maps.forbidden = set()
+    [before] = maps.objects.values()
     registry().unchanged(DATA[0])
-    assert maps.asked[asked:] == ["GET"]  # nothing changes: nothing is written
+    assert [before] == list(maps.objects.values())  # to look changes nothing
+
+
+def test_a_config_map_that_somebody_deletes_meanwhile_is_made_anew(maps: FakeConfigMaps, registry: OpenRegistry) -> None:
+    registry().register(record(1), is_promoted=False)
+    opened, read = registry(), ModelRegistry._read
+
+    def delete_after_the_first(self: ModelRegistry) -> object:
+        found = read(self)
+        if found:
+            maps.objects.clear()
+        return found
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ModelRegistry, "_read", delete_after_the_first)
+        assert opened.register(record(2), is_promoted=False)["versionId"] == "1"
 
 
 def test_refusals_that_pass_are_tried_again_and_others_are_not(maps: FakeConfigMaps, registry: OpenRegistry) -> None:

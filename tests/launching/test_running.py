@@ -229,6 +229,26 @@ def test_sigterm_stops_the_job_and_waits_a_moment_for_it(bench: Bench) -> None:
 
 
 @pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("shows_after", [5.0, 1000.0])
+def test_a_job_that_was_asked_for_and_does_not_show_yet_is_looked_for(bench: Bench, shows_after: float, caplog: pytest.LogCaptureFixture) -> None:
+    class Slow(FakePlatform):
+        def start(self, order: Order, job: Try) -> str:
+            name = super().start(order, job)
+            os.kill(os.getpid(), signal.SIGTERM)
+            return name
+
+        def find(self, order: Order, job: Try) -> str | None:
+            found = super().find(order, job)
+            return "" if found and bench.time.moment < shows_after else found
+
+    platform = Slow({"1-0": [OPEN, CANCELLED]})
+    with pytest.raises(Interrupted):
+        bench.launcher(platform).run()
+    assert platform.stopped == (["1-0"] if shows_after < 10 else [])
+    assert ("cannot be found" in caplog.text) == (shows_after > 10)
+
+
+@pytest.mark.usefixtures("sigterm")
 def test_a_job_that_does_not_stop_is_not_waited_for_longer_than_the_task_has(bench: Bench) -> None:
     platform = FakePlatform({"1-0": [OPEN]})
     platform.at_look = lambda _name: os.kill(os.getpid(), signal.SIGTERM) if not platform.stopped else None

@@ -15,8 +15,8 @@ from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.deploying import deploy_on_vertex
 from tuneline.vertex.registering import register_on_vertex
 
-CASES = 50
-KINDS = ("models:upload", "evaluations:import", ":deployModel", "PATCH", "/schedules", "/endpoints", ":write", "write claim", "copy")
+CASES = 60
+KINDS = ("models:upload", "evaluations:import", ":deployModel", "PATCH", "/endpoints", ":write", "write claim", "copy", "/schedules")
 CRASH_POINTS = [f"{when} {kind}" for kind in KINDS for when in ("before", "after")]
 PARAMETERS = DeployModel(
     project="acme", model_display_name="our model", model_output_root_dir="gs://release", tensorboard_resource_id=TENSORBOARD, deploy_model=True,

@@ -64,6 +64,12 @@ def test_a_connection_that_ends_after_the_request_is_no_second_job(vertex: Verte
     assert create(vertex, REQUEST) == STORED
 
 
+def test_a_job_to_which_vertex_ai_has_added_labels_is_ours(vertex: Vertex, api: StubApi) -> None:
+    labelled = {**STORED, "labels": {**BODY["labels"], "vertex-ai-pipelines-run-billing-id": "7"}}  # type: ignore[dict-item]
+    api.on("POST", "/pipelineJobs", HANG_UP, error(409, "ALREADY_EXISTS")).on("GET", "/pipelineJobs/j", (200, labelled))
+    assert create(vertex, REQUEST) == labelled
+
+
 def test_a_job_of_another_content_is_not_ours_after_a_lost_answer(vertex: Vertex, api: StubApi) -> None:
     changes: list[dict[str, Any]] = [
         {"displayName": "other"},

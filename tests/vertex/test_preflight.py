@@ -221,6 +221,28 @@ def test_images_that_parameters_name_are_looked_for_like_the_template_s(bench: B
     assert [text for outcome, text in told if outcome != "ok"] == [f"there is no image {missing}"]
 
 
+@pytest.mark.parametrize(("reference", "path"), [(":1", "1"), ("", "latest"), (":1@sha256:abc", "sha256:abc"), ("@sha256:abc", "sha256:abc")])
+def test_an_image_is_looked_for_by_its_digest_or_its_tag(bench: Bench, reference: str, path: str) -> None:
+    bench.api.on("GET", f"/v2/p/tuneline/mine/manifests/{path}", (200, {}))
+    told = bench.about("image", plan(tuning_image_uri=f"{REGISTRY}/mine{reference}"))
+    assert told[-1] == ("ok", f"{REGISTRY}/mine{reference} can be pulled")
+
+
+@pytest.mark.parametrize("uri", ["gs://data/models/m", "gs://data/models/m/"])
+def test_a_base_model_is_a_folder(bench: Bench, uri: str) -> None:
+    bench.api.on("GET", "/storage/b/data/o", lambda asked: (200, {"items": [{"name": "x"}]} if asked.query["prefix"] == ["models/m/"] else {}))
+    told = [text for _, text in bench.about("bucket", plan(base_model_uri=uri))]
+    assert f"base_model_uri: {uri} is there, and you may read it" in told
+    missing = bench.about("bucket", plan(base_model_uri="gs://data/other"))
+    assert ("problem", "base_model_uri: there is no folder gs://data/other") in missing
+
+
+def test_an_objects_name_may_hold_anything(bench: Bench) -> None:
+    bench.api.on("GET", r"/o/a#1\?\.jsonl", (200, {"size": "1"}))
+    told = bench.about("bucket", plan(dataset_uri="gs://data/a#1?.jsonl"))
+    assert ("ok", "dataset_uri: gs://data/a#1?.jsonl is there, 1 bytes, and you may read it") in told
+
+
 def test_google_s_credentials_go_to_google_s_registries_only(bench: Bench) -> None:
     for registry in ("ghcr.io/team", "evilgcr.io/team", "localhost:5000"):
         bench.api.asked.clear()

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.vertex.bench import BASE_IMAGE, Deploying
+from tests.vertex.bench import A_ENDPOINT, BASE_IMAGE, Deploying
 from tests.vertex.fake_cloud import Refusal, cloud_of
 from tuneline.cron import Cron
-from tuneline.errors import UserError
+from tuneline.errors import CapacityError, UserError
 from tuneline.templates import images
 from tuneline.vertex.expiry import PREFIX, expires_at
 from tuneline.vertex.rest import Vertex
@@ -78,8 +78,97 @@ def test_whoever_may_make_no_schedule_deploys_nothing(world: Deploying) -> None:
     world.api.refuse = lambda what: Refusal(403, "no permission", "PERMISSION_DENIED") if what.startswith("POST") and "/schedules" in what else None
     with pytest.raises(UserError, match=r"undeploy_after_hours: .*no permission") as caught:
         world.deploy(undeploy_after_hours=3)
-    assert "aiplatform.schedules.create" in caught.value.next_action
+    assert "docs/images.md" in caught.value.next_action
     assert world.api.asked(":deployModel") == []
+
+
+def test_whoever_may_not_look_for_schedules_deploys_nothing(world: Deploying) -> None:
+    world.api.refuse = lambda what: Refusal(403, "no permission", "PERMISSION_DENIED") if what.startswith("GET") and "/schedules" in what else None
+    with pytest.raises(UserError, match=r"undeploy_after_hours: .*no permission"):
+        world.deploy(undeploy_after_hours=3)
+    assert world.api.asked(":deployModel") == []
+
+
+def dues(world: Deploying) -> list[str]:
+    """The times of the schedules that were made."""
+    return [str(made["displayName"]).rpartition(" at ")[2] for made in world.api.asked("/schedules")]
+
+
+def set_time(world: Deploying, due: str) -> tuple[str, str]:
+    """Give the model's label another time; its endpoint and id."""
+    [(name, endpoint)] = world.api.endpoints.items()
+    [key] = endpoint["labels"]
+    endpoint["labels"] = {key: due}
+    return name, key.removeprefix(PREFIX)
+
+
+def test_a_time_that_was_over_before_the_model_came_is_given_anew(world: Deploying) -> None:
+    """There was no machine; the timer fired and found nothing to take off; the task is tried again."""
+    world.api.refuse = lambda what: Refusal(429, "no L4 left") if ":deployModel" in what else None
+    with pytest.raises(CapacityError):
+        world.deploy(undeploy_after_hours=3)
+    name, own = set_time(world, "20200101t000000z")
+    assert not undeploy_when_due(vertex_of(world), name, own, datetime.now(UTC))
+    assert world.api.endpoints[name]["labels"], "the model may still come"
+    world.api.refuse = lambda what: None
+    record = world.deploy(undeploy_after_hours=5)
+    due = expires_at(record["labels"], own)
+    assert due is not None
+    assert due > datetime.now(UTC) + timedelta(hours=4)
+    assert dues(world)[-1] == f"{due:%Y-%m-%dT%H:%M:%SZ}"
+    assert len(set(dues(world))) == 2
+
+
+def test_a_deployment_that_took_longer_than_its_time_gets_another(world: Deploying) -> None:
+    def late(when: str, what: str) -> None:
+        if when == "before" and ":deployModel" in what:
+            set_time(world, "20200101t000000z")
+
+    world.api.interrupt = late
+    record = world.deploy(undeploy_after_hours=3)
+    due = expires_at(record["labels"], record["deployedModelId"])
+    assert due is not None
+    assert due > datetime.now(UTC)
+    assert dues(world)[-1] == f"{due:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def test_whoever_takes_the_label_away_keeps_the_model(world: Deploying) -> None:
+    record = world.deploy(undeploy_after_hours=3)
+    world.api.endpoints[record["name"]]["labels"] = {"team": "a"}
+    assert world.deploy(undeploy_after_hours=3)["labels"] == {"team": "a"}
+    assert len(world.api.asked("/schedules")) == 1
+
+
+def test_labels_of_models_that_left_by_other_ways_go(world: Deploying) -> None:
+    world.has_endpoint(id1=100)
+    labels = {"team": "a", f"{PREFIX}1": "20200101t000000z", f"{PREFIX}2": "20200101t000000z", f"{PREFIX}3": "20991231t000000z"}
+    world.api.endpoints[A_ENDPOINT]["labels"] = labels
+    record = world.deploy(target_endpoint=A_ENDPOINT, undeploy_after_hours=3)
+    assert set(record["labels"]) == {"team", f"{PREFIX}1", f"{PREFIX}3", PREFIX + record["deployedModelId"]}
+
+
+@pytest.mark.parametrize("status", ["FAILED_PRECONDITION", "ABORTED", "UNAVAILABLE"])
+def test_the_only_shot_is_not_lost_to_what_passes(world: Deploying, status: str) -> None:
+    record = world.deploy(undeploy_after_hours=3)
+    name, own = set_time(world, "20200101t000000z")
+    refusals = [Refusal(503 if status == "UNAVAILABLE" else 400, "another operation is running", status) for _ in range(30)]
+    world.api.refuse = lambda what: refusals.pop() if ":undeployModel" in what and refusals else None
+    assert undeploy_when_due(vertex_of(world), name, own, datetime.now(UTC))
+    assert world.api.endpoints[record["name"]]["deployedModels"] == []
+    assert world.time.moment < 1800
+
+
+def test_what_does_not_pass_is_told(world: Deploying) -> None:
+    world.deploy(undeploy_after_hours=3)
+    name, own = set_time(world, "20200101t000000z")
+    world.api.refuse = lambda what: Refusal(400, "not now", "FAILED_PRECONDITION") if ":undeployModel" in what else None
+    with pytest.raises(UserError, match="not now"):
+        undeploy_when_due(vertex_of(world), name, own, datetime.now(UTC))
+    assert 1800 <= world.time.moment < 1900
+    world.api.refuse = lambda what: Refusal(403, "never", "PERMISSION_DENIED") if ":undeployModel" in what else None
+    with pytest.raises(UserError, match="never"):
+        undeploy_when_due(vertex_of(world), name, own, datetime.now(UTC))
+    assert world.time.moment < 1900
 
 
 def test_an_earlier_schedule_that_shows_late_is_not_made_again(world: Deploying) -> None:

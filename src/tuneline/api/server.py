@@ -17,7 +17,7 @@ from tuneline.api.jobs import JobFolders, Runner
 from tuneline.api.resources import custom_jobs, pipeline_jobs
 from tuneline.api.scheduler import Scheduler
 from tuneline.api.service import Service
-from tuneline.api.settings import LOOPBACK, Settings
+from tuneline.api.settings import Settings
 from tuneline.api.store import Store
 from tuneline.errors import UserError
 from tuneline.registry.files import try_lock
@@ -67,7 +67,7 @@ def serve(settings: Settings) -> None:
 
 def address_for_jobs(settings: Settings) -> dict[str, str]:
     """Environment in which Vertex AI is this service. The system chooses the port 0, so nobody knows it beforehand."""
-    host = LOOPBACK[0] if settings.hosts is None else settings.host
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 (a comparison)
     return {ENDPOINT: f"http://{f'[{host}]' if ':' in host else host}:{settings.port}", TOKEN: settings.token} if settings.port else {}
 
 

@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from tuneline.cli.table import print_table
+from tuneline.errors import InfrastructureError, UserError
 
 if TYPE_CHECKING:
+    from tuneline.catalog import Catalog
     from tuneline.vertex.standing import Standing
 
 UNKNOWN = "price not known"
@@ -38,24 +40,31 @@ def main(argv: Sequence[str]) -> int:
     catalog = read_catalog(given.catalog or "")
     vertex, now = Vertex(region=given.region), datetime.now(UTC)
     found = find_standing(vertex, given.project, catalog)
-    gone = undeploy_expired(vertex, found, now) if given.undeploy_expired else []
+    gone, failures = undeploy_expired(vertex, found, now) if given.undeploy_expired else ([], [])
     standing = [each for each in found if each not in gone]
+    _tell(standing, gone, catalog, now, as_json=given.json)
+    if failures:
+        kind = UserError if any(isinstance(failure, UserError) for failure in failures) else InfrastructureError
+        raise kind(*(problem for failure in failures for problem in failure.problems), next_action="These models are still there. Try again.")
+    return 0
+
+
+def _tell(standing: "Sequence[Standing]", gone: "Sequence[Standing]", catalog: "Catalog", now: datetime, *, as_json: bool) -> None:
     known = [each.usd_per_hour for each in standing if each.usd_per_hour is not None]
     dates = sorted({str(row.date) for row in catalog.prices.values() if row.date})
-    if given.json:
+    if as_json:
         rows = [each.to_json() for each in standing]
         print(json.dumps({"standing": rows, "undeployed": [each.to_json() for each in gone], "usdPerHourAtLeast": sum(known), "priceDates": dates}))
-        return 0
+        return
     for each in gone:
         print(f"undeployed {each.model} from {each.name}")
     if not standing:
-        print(f"Nothing stands in {given.region}.")
-        return 0
+        print("Nothing stands there.")
+        return
     print_table([("KIND", "NAME", "ID", "MACHINES", "TRAFFIC", "USD/HOUR", "UNDEPLOY"), *(_row(each, now) for each in standing)])
     unknown = len(standing) - len(known)
     print(f"At least {sum(known):.2f} USD an hour{f'; {UNKNOWN} of {unknown}' if unknown else ''}.")
     print(f"Prices: Compute Engine's on demand, of {' and '.join(dates)}. Vertex AI charges more.")
-    return 0
 
 
 def _row(standing: "Standing", now: datetime) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tuneline.cron import Cron
 from tuneline.errors import UsageError
-from tuneline.kubeflow.pipelines import Kubeflow, RunOptions, explained, run_request
+from tuneline.kubeflow.pipelines import Kubeflow, RunOptions, explained, run_request, sent_spec
 from tuneline.remote_schedule import RemoteSchedule, ScheduleState, Timing
 from tuneline.templates import Json, Template
 
@@ -63,7 +63,7 @@ class RecurringRuns:
         advice = f"The recurring run may have been created: look for {given.name!r} at {given.address}."
         with tempfile.TemporaryDirectory() as folder, explained(given.address, advice):
             package = Path(folder) / "pipeline.yaml"
-            package.write_text(json.dumps(template.spec), encoding="utf-8")  # JSON is YAML
+            package.write_text(json.dumps(sent_spec(template, given)), encoding="utf-8")  # JSON is YAML
             experiment = client.create_experiment(name=given.experiment, namespace=given.namespace or None)
             made = client.create_recurring_run(
                 experiment_id=experiment.experiment_id, job_name=given.name, cron_expression=cron_of(timing), max_concurrency=timing.max_concurrent_runs,

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -74,8 +74,8 @@ def ask(send: Callable[[], Answer], where: str, kind: Kind, *, backoff: Backoff,
     raise AssertionError("the last try either answers or raises")
 
 
-def unless(status: int, send: Callable[[], Answer]) -> Callable[[], Answer | None]:
-    """The same call, for which an answer of this status is no error: of a second creation 409, of a second deletion 404. It then gives nothing."""
+def unless(statuses: Collection[int], send: Callable[[], Answer]) -> Callable[[], Answer | None]:
+    """The same call, for which answers of these statuses are no errors: of a second creation 409, of a second deletion 404. It then gives nothing."""
 
     def call() -> Answer | None:
         from kubernetes.client import ApiException
@@ -83,7 +83,7 @@ def unless(status: int, send: Callable[[], Answer]) -> Callable[[], Answer | Non
         try:
             return send()
         except ApiException as error:
-            if error.status == status:
+            if error.status in statuses:
                 return None
             raise
 

@@ -1,6 +1,6 @@
 """The registry of the cluster that this pod is in: a ConfigMap for each model, changed only from the state that was read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -68,8 +68,10 @@ class ModelRegistry:
         return self._read() is not None
 
     def _opened(self) -> ModelVersions:
-        """What is known; the ConfigMap is there afterwards, so that a missing permission is told before anything is tuned."""
-        return self._change(lambda known: known)
+        """What is known. A missing permission is told here, before anything is tuned: the ConfigMap is there afterwards, and could be changed."""
+        versions = self._change(lambda known: known)
+        self._write(self._read(), versions, is_dry=True)
+        return versions
 
     def _change(self, change: Callable[[ModelVersions], ModelVersions]) -> ModelVersions:
         for _ in range(MOST_TRIES):
@@ -82,22 +84,23 @@ class ModelRegistry:
                 return after
         raise InfrastructureError(f"ConfigMap {self.name} changes too often to be changed.", next_action="Try again.")
 
-    def _write(self, found: "V1ConfigMap | None", versions: ModelVersions) -> "V1ConfigMap | None":
-        """Nothing when another process was faster, or when it was this one, and its answer was lost."""
+    def _write(self, found: "V1ConfigMap | None", versions: ModelVersions, *, is_dry: bool = False) -> "V1ConfigMap | None":
+        """Nothing when another process was faster, or when it was this one, and its answer was lost. A dry one asks for the permission and changes nothing."""
         from kubernetes.client import V1ConfigMap, V1ObjectMeta
 
         labels = {"app.kubernetes.io/managed-by": "tuneline"}
         annotations = {"tuneline/project": self.project, "tuneline/display-name": self.display_name}
         metadata = found.metadata if found else V1ObjectMeta(name=self.name, labels=labels, annotations=annotations)
         body = V1ConfigMap(metadata=metadata, data=dict(versions.data))  # `metadata` has the resourceVersion that was read
+        dry = {"dry_run": "All"} if is_dry else {}
         if found is None:
-            return self._call("create_namespaced_config_map", namespace=self.namespace, body=body, but=409)
-        return self._call("replace_namespaced_config_map", name=self.name, namespace=self.namespace, body=body, but=409)
+            return self._call("create_namespaced_config_map", namespace=self.namespace, body=body, but={409}, **dry)
+        return self._call("replace_namespaced_config_map", name=self.name, namespace=self.namespace, body=body, but={404, 409}, **dry)
 
     def _read(self) -> "V1ConfigMap | None":
-        return self._call("read_namespaced_config_map", name=self.name, namespace=self.namespace, but=404)
+        return self._call("read_namespaced_config_map", name=self.name, namespace=self.namespace, but={404})
 
-    def _call(self, method: str, *, but: int, **given: object) -> "V1ConfigMap | None":
+    def _call(self, method: str, *, but: Collection[int], **given: object) -> "V1ConfigMap | None":
         from kubernetes.client import CoreV1Api
 
         send: Callable[[], Any] = partial(getattr(CoreV1Api(self.client), method), _request_timeout=TIMEOUT_SECONDS, **given)

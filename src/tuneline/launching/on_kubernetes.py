@@ -63,4 +63,4 @@ class TrainJobs:
 
         call = getattr(CustomObjectsApi(self.client), method)
         send: Callable[[], dict[str, Any]] = partial(call, GROUP, VERSION, self.namespace, PLURAL, _request_timeout=TIMEOUT_SECONDS, **given)
-        return ask(unless(but, send), f"TrainJob {given.get('name', '')} in {self.namespace}", KIND, backoff=self.backoff, clock=self.clock)
+        return ask(unless({but}, send), f"TrainJob {given.get('name', '')} in {self.namespace}", KIND, backoff=self.backoff, clock=self.clock)

@@ -174,11 +174,14 @@ class Launcher:
 
     def _stop(self, job: Try) -> None:
         """Have the job stop, if there is one, and see that it does."""
-        name = self.platform.find(self.order, job)
+        until = self.clock.now() + STOP_SECONDS
+        while (name := self.platform.find(self.order, job)) == "" and self.clock.now() < until:  # it was asked for, and may show in a moment
+            self.clock.sleep(STOP_POLL_SECONDS)
         if not name:
+            if name == "":
+                LOG.warning("a job of %s may have been started and cannot be found; see that it does not run for nothing", self.order.step)
             return
         LOG.info("stopping job %s", name)
         self.platform.stop(name)
-        until = self.clock.now() + STOP_SECONDS
         while self.clock.now() < until and self.platform.look(name).state == "open":
             self.clock.sleep(STOP_POLL_SECONDS)

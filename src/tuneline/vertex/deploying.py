@@ -12,7 +12,7 @@ from tuneline.vertex.artifacts import Artifact
 from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.endpoints import CreateEndpoint, Deployment, DeployModel
 from tuneline.vertex.rest import Json
-from tuneline.vertex.undeploying import CreateTimer, note_time
+from tuneline.vertex.undeploying import CreateTimer, arm
 
 LOG = logging.getLogger(__name__)
 SETTLE_SECONDS = 900.0
@@ -45,20 +45,20 @@ def deploy_on_vertex(
         max_replica_count=parameters.max_replica_count, spot=parameters.serving_spot, traffic_percentage=parameters.traffic_percentage,
         service_account=resolved.job.service_account,
     )  # fmt: skip
-    if parameters.undeploy_after_hours:
-        # Before the deployment: a task that dies after it leaves nothing that costs for ever.
-        timer = note_time(vertex, name, deployment.deployed_model_id, parameters.undeploy_after_hours)
-        body = timer.to_json(
-            resolved.pipeline_region,
-            root=join(origin.claims, "undeploy"),
-            image=undeploy_image,
-            service_account=resolved.job.service_account,
-            now=datetime.now(UTC),
-        )
-        cloud.once(origin.claim(f"undeploy-{deployment.deployed_model_id}"), CreateTimer(vertex=cloud.vertex(resolved.pipeline_region), body=body))
+
+    def limit() -> None:
+        """See that the model will be taken off again."""
+        timer = arm(vertex, name, deployment.deployed_model_id, parameters.undeploy_after_hours) if parameters.undeploy_after_hours else None
+        if timer:
+            account, root = resolved.job.service_account, join(origin.claims, "undeploy")
+            body = timer.to_json(resolved.pipeline_region, root=root, image=undeploy_image, service_account=account, now=datetime.now(UTC))
+            cloud.once(origin.claim(timer.claim), CreateTimer(vertex=cloud.vertex(resolved.pipeline_region), body=body))
+
+    limit()  # before the deployment: a task that dies after it leaves nothing that costs for ever
     LOG.info("deploying model=%s endpoint=%s machine=%s", model, name, machine.machine_type)
     claim = origin.claim(f"{name.rpartition('/')[2]}-{deployment.deployed_model_id}")
     deployed = cloud.once(claim, DeployModel(vertex=vertex, deployment=deployment), settle_seconds=SETTLE_SECONDS)
+    limit()  # deploying may have taken longer than the time that was given
     found = vertex.get(name)
     LOG.info("deployed model=%s endpoint=%s id=%s", model, name, deployed)
     return {

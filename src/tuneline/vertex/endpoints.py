@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from tuneline.errors import CapacityError, NotFoundError, TunelineError
+from tuneline.errors import CapacityError, InfrastructureError, NotFoundError, TunelineError
 from tuneline.registry import resource_id
 from tuneline.resolution import Machine
 from tuneline.vertex import traffic
@@ -12,6 +12,9 @@ from tuneline.vertex.rest import Json, OutcomeUnknown, Refused, Vertex, error_of
 NO_MACHINE = "Ask for quota, wait, or give another serving_machine_type or location."
 MOST_EDITS = 5
 """Tries to change an endpoint that others change, too."""
+CHANGING = ("ABORTED", "FAILED_PRECONDITION")
+"""Refusals while another operation changes the endpoint."""
+CHANGING_SECONDS = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,22 +132,35 @@ def label(vertex: Vertex, endpoint: str, change: Callable[[dict[str, str]], dict
         try:
             vertex.patch(endpoint, {"labels": changed, **etag}, update_mask="labels")
         except Refused as refusal:
-            if refusal.status not in ("ABORTED", "FAILED_PRECONDITION"):
+            if refusal.status not in CHANGING:
                 raise
         else:
             return changed
     raise OutcomeUnknown(f"{endpoint}: its labels are changed by somebody else all the time.")
 
 
-def undeploy(vertex: Vertex, endpoint: str, deployed_model_id: str) -> bool:
-    """Take a model off its endpoint and wait until its machines are gone. Whether it was there."""
-    found = vertex.find(endpoint) or {}
-    if deployed_model_id not in [deployed["id"] for deployed in found.get("deployedModels", [])]:
-        return False
-    split = traffic.without({deployed["id"]: found.get("trafficSplit", {}).get(deployed["id"], 0) for deployed in found["deployedModels"]}, deployed_model_id)
-    body = {"deployedModelId": deployed_model_id, **({"trafficSplit": split} if split else {})}
-    vertex.wait(vertex.post(f"{endpoint}:undeployModel", body))
-    return True
+def undeploy(vertex: Vertex, endpoint: str, deployed_model_id: str, *, patience_seconds: float = 60.0) -> bool:
+    """Take a model off its endpoint and wait until its machines are gone. Whether it was there.
+
+    Tried again for so long while answers are lost or the endpoint is being changed otherwise, each time from its state then.
+    """
+    until, was_there = vertex.clock.now() + patience_seconds, False
+    while True:
+        found = vertex.find(endpoint) or {}
+        shares = {str(deployed["id"]): found.get("trafficSplit", {}).get(deployed["id"], 0) for deployed in found.get("deployedModels", [])}
+        if deployed_model_id not in shares:
+            return was_there
+        was_there, split = True, traffic.without(shares, deployed_model_id)
+        body = {"deployedModelId": deployed_model_id, **({"trafficSplit": split} if split else {})}
+        try:
+            vertex.wait(vertex.post(f"{endpoint}:undeployModel", body))
+        except (InfrastructureError, Refused) as error:
+            may_pass = not isinstance(error, Refused) or error.status in CHANGING
+            if not may_pass or vertex.clock.now() >= until:
+                raise
+            vertex.clock.sleep(CHANGING_SECONDS)
+        else:
+            return True
 
 
 def require(vertex: Vertex, endpoint: str) -> None:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tuneline.deployment import loading_seconds
+from tuneline.deployment import loading_seconds, serving_image_problem
 from tuneline.errors import TunelineError, UserError
-from tuneline.image_references import registry_of
 from tuneline.registry.models import DEFAULT, Registration
 from tuneline.vertex.artifacts import Artifact
 from tuneline.vertex.lineage import model_id_of, model_name_of
@@ -113,8 +112,6 @@ class UploadVersion:
 
 def check_image(image: str) -> None:
     """Raise UserError for an image that Vertex AI cannot pull."""
-    if registry_of(image) in ("", "localhost"):
-        raise UserError(
-            f"serving_container_image_uri: found the image {image!r}, which names no registry; Vertex AI pulls from Artifact Registry.",
-            next_action="Push the predictor's image there and give its URI, or point the template at your registry (docs/images.md).",
-        )
+    if problem := serving_image_problem(image):
+        action = "Push the predictor's image there and give its URI, or point the template at your registry (docs/images.md)."
+        raise UserError(problem, next_action=action)

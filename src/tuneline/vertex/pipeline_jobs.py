@@ -44,11 +44,11 @@ def create(vertex: Vertex, request: JobRequest) -> Json:
 
 
 def _is_of(request: JobRequest, found: Mapping[str, Any]) -> bool:
-    """Whether a job is what the request asked for. Vertex AI adds to what it was sent and changes none of these."""
+    """Whether a job is what the request asked for. Vertex AI adds to what it was sent, labels too, and changes none of these."""
     body = request.body
     sent, kept = body["runtimeConfig"], found.get("runtimeConfig", {})
     values = kept.get("parameterValues", {})
-    same = [found.get(key) == body[key] for key in ("displayName", "labels")]
+    same = [found.get("displayName") == body["displayName"], body["labels"].items() <= found.get("labels", {}).items()]
     same += [name in values and values[name] == value for name, value in sent["parameterValues"].items()]
     return all(same) and kept.get("gcsOutputDirectory", "") == sent.get("gcsOutputDirectory", "")
 

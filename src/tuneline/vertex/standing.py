@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from tuneline.catalog import Catalog
+from tuneline.errors import TunelineError
 from tuneline.vertex import expiry
 from tuneline.vertex.rest import Json, Vertex
 from tuneline.vertex.undeploying import take_off
@@ -61,9 +62,16 @@ def find_standing(vertex: Vertex, project: str, catalog: Catalog) -> list[Standi
     return found + [standing for job in vertex.list(f"{location}/customJobs", filter=RUNNING) for standing in _of_job(job, vertex.region, catalog)]
 
 
-def undeploy_expired(vertex: Vertex, standing: list[Standing], now: datetime) -> list[Standing]:
-    """Take the models whose time is over off their endpoints; those that were taken off."""
-    return [each for each in standing if each.has_expired(now) and take_off(vertex, each.name, each.deployed_model_id)]
+def undeploy_expired(vertex: Vertex, standing: list[Standing], now: datetime) -> tuple[list[Standing], list[TunelineError]]:
+    """Take the models whose time is over off their endpoints; those that were taken off, and what kept others there."""
+    gone, failures = [], []
+    for each in standing:
+        if each.has_expired(now):
+            try:
+                gone += [each] if take_off(vertex, each.name, each.deployed_model_id) else []
+            except TunelineError as error:
+                failures.append(error)
+    return gone, failures
 
 
 def _on_endpoint(endpoint: Mapping[str, Any], region: str, catalog: Catalog) -> Iterator[Standing]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from tuneline.parameters import DATA_URIS
 from tuneline.placement import covers
@@ -14,7 +14,7 @@ from tuneline.vertex.rest import Json, Refused
 READ = ("storage.objects.get", "storage.objects.list")
 WRITE = (*READ, "storage.objects.create", "storage.objects.delete")
 ROLES = {READ: "roles/storage.objectViewer", WRITE: "roles/storage.objectUser"}
-_FILES = (*DATA_URIS, "catalog_uri", "base_model_uri")
+_FILES, _FOLDERS = (*DATA_URIS, "catalog_uri"), ("base_model_uri",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,12 @@ class Use:
 
     @property
     def bucket(self) -> str:
-        return urlsplit(self.uri).netloc
+        return self.uri.removeprefix("gs://").partition("/")[0]
+
+    @property
+    def name(self) -> str:
+        """What stands behind the bucket. It may hold anything, also `?` and `#`."""
+        return self.uri.removeprefix("gs://").partition("/")[2]
 
 
 def bucket_checks(plan: Plan, apis: GoogleApis) -> list[Check]:
@@ -37,7 +42,7 @@ def bucket_checks(plan: Plan, apis: GoogleApis) -> list[Check]:
 
 def uses(plan: Plan) -> list[Use]:
     """The URIs in Cloud Storage. A tuning service keeps what tasks hand on in its own folders, so there the root is not used."""
-    found = [Use(what=name, uri=plan.value(name), permissions=READ) for name in _FILES]
+    found = [Use(what=name, uri=plan.value(name), permissions=READ) for name in (*_FILES, *_FOLDERS)]
     found.append(Use(what="evaluation_output_root_dir", uri=plan.value("evaluation_output_root_dir"), permissions=WRITE))
     if plan.is_google:
         found.insert(0, Use(what="pipeline root", uri=plan.options.pipeline_root, permissions=WRITE))
@@ -69,6 +74,8 @@ def _bucket(use: Use, plan: Plan, apis: GoogleApis) -> Iterator[Finding]:
         yield told(f"{use.what}: you lack {', '.join(missing)} on gs://{use.bucket}", advice)
     elif use.what in _FILES:
         yield _file(use, apis)
+    elif use.what in _FOLDERS:
+        yield _folder(use, apis)
     else:
         yield ok(f"{use.what}: you may {'write' if tuple(use.permissions) == WRITE else 'read'} {use.uri}")
 
@@ -85,8 +92,16 @@ def _place(use: Use, plan: Plan, found: Json) -> Iterator[Finding]:
 
 
 def _file(use: Use, apis: GoogleApis) -> Finding:
-    name = quote(urlsplit(use.uri).path.removeprefix("/"), safe="")
+    name = quote(use.name, safe="")
     found = apis.find("storage", f"b/{quote(use.bucket, safe='')}/o/{name}", fields="size") if name else None
     if found is None:
         return problem(f"{use.what}: there is no object {use.uri}", "Copy the file there, or check the spelling.")
     return ok(f"{use.what}: {use.uri} is there, {int(found.get('size', 0)):,} bytes, and you may read it")
+
+
+def _folder(use: Use, apis: GoogleApis) -> Finding:
+    prefix = f"{use.name.rstrip('/')}/".lstrip("/")
+    found = apis.get("storage", f"b/{quote(use.bucket, safe='')}/o", prefix=prefix, maxResults="1", fields="items(name)")
+    if not found.get("items"):
+        return problem(f"{use.what}: there is no folder {use.uri}", "Copy the model's files there, or check the spelling.")
+    return ok(f"{use.what}: {use.uri} is there, and you may read it")

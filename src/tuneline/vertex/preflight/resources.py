@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tuneline.errors import NotFoundError
-from tuneline.image_references import registry_of
+from tuneline.image_references import registry_of, repository_and_tag
 from tuneline.parameters import IMAGE_URIS
 from tuneline.templates import images
 from tuneline.vertex.google_apis import REGISTRIES, GoogleApis
@@ -80,9 +80,8 @@ def _image(image: str, apis: GoogleApis) -> Iterator[Finding]:
     if not f".{host}".endswith(REGISTRIES):
         yield unknown(f"{image} was not looked at: {host} is none of Google's registries, and gets none of its credentials")
         return
-    name, separator, reference = rest.rpartition("@") if "@" in rest else rest.rpartition(":")
-    if not separator:
-        name, reference = rest, "latest"
+    name, tag = repository_and_tag(rest)
+    reference = rest.partition("@")[2] or tag or "latest"
     try:
         apis.manifest(host, f"{name}/manifests/{reference}", MANIFESTS)
     except NotFoundError:
