@@ -230,7 +230,7 @@ def test_images_come_from_another_registry(small: Template) -> None:
 
 def test_a_moved_template_differs_in_its_images_only(large: Template) -> None:
     moved = yaml.safe_dump(with_image_registry(large.spec, "localhost:5000"))
-    assert moved.count("localhost:5000/") == 10
+    assert moved.count("localhost:5000/") == 11
     assert yaml.safe_load(moved.replace("localhost:5000/", "")) == large.spec
 
 

@@ -23,6 +23,10 @@ ONLY_ON_VERTEX = (
     "parent_model", "version_aliases", "model_output_root_dir", "serving_container_image_uri", "target_endpoint", "dedicated_endpoint_enabled",
     "traffic_percentage", "serving_spot", "undeploy_after_hours",
 )  # fmt: skip
+OF_DEPLOYMENT = (
+    "target_endpoint", "dedicated_endpoint_enabled", "traffic_percentage", "serving_machine_type", "min_replica_count", "max_replica_count", "serving_spot",
+    "undeploy_after_hours",
+)  # fmt: skip
 ELSEWHERE = ("serving_machine_type", "min_replica_count", "max_replica_count")
 """What a Kubernetes cluster heeds, too, but not this machine."""
 

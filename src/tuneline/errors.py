@@ -25,6 +25,8 @@ class TunelineError(Exception):
 
     exit_code = 70
     attribution = "internal"
+    is_told = False
+    """Whether standard output has it already, for a program that reads that."""
 
     def __init__(self, *problems: str, next_action: str = "") -> None:
         super().__init__("\n".join(problems))

@@ -2,6 +2,8 @@
 
 import re
 
+REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*/?")
+A_REGISTRY = "a host and a path, such as europe-docker.pkg.dev/my-project/tuneline"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 

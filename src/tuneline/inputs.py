@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from tuneline.catalog import Catalog
-from tuneline.data.base_model import ARCHITECTURES, check_configuration, locate
+from tuneline.data.base_model import architecture_problems, check_configuration, locate
 from tuneline.errors import UserError
 from tuneline.parameters import DATA_URIS, SelectCheckpoint, TransformDataset, TuneModel, TuningParameters
 from tuneline.resolution import Resolved
@@ -43,7 +43,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
     refused = {problem.partition(":")[0] for problem in findings.problems}
     parts = {name: _fingerprint(name, uri, storage, problems) for name, uri in uris.items() if uri and name not in refused}
     if resolved:
-        problems += [*not_built_yet(resolved), *_architecture_problems(resolved, catalog)]
+        problems += [*not_built_yet(resolved), *architecture_problems(catalog.model(resolved.base_model.reference))]
         if resolved.backend == "local" and not (problems and resolved.base_model.uri.startswith(DOWNLOADED)):
             problems += _base_model_problems(resolved, catalog, downloads)
         if not problems and not resolved.base_model.uri.startswith(("hf://", "embedded:")):
@@ -76,13 +76,6 @@ def _fingerprint(name: str, uri: str, storage: Storage, problems: list[str]) -> 
     except UserError as error:
         problems.append(f"{name}: {error} {error.next_action}".rstrip())
     return ""
-
-
-def _architecture_problems(resolved: Resolved, catalog: Catalog) -> Iterator[str]:
-    """Known before the model is downloaded."""
-    row = catalog.model(resolved.base_model.reference)
-    if row.architecture not in ARCHITECTURES:
-        yield f"large_model_reference: {row.reference} is a {row.architecture}; expected one of {', '.join(sorted(ARCHITECTURES))}. Take another model."
 
 
 def _base_model_problems(resolved: Resolved, catalog: Catalog, downloads: Path) -> Iterator[str]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from tuneline.catalog import Catalog
+from tuneline.data.base_model import architecture_problems
 from tuneline.errors import ParameterError
 from tuneline.parameters import TuningParameters
 from tuneline.resolution import Resolved
 from tuneline.templates import Json, Template, coerce
-from tuneline.validation import check, not_built_yet
+from tuneline.validation import check, not_built_yet, without_effect
 
 TUNING_INPUTS = frozenset({"large_model_reference", "dataset_uri", "location"})
 """A template with these inputs is one of ours, or takes the same parameters."""
@@ -25,13 +26,16 @@ class Checked:
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
     unbuilt: tuple[str, ...]
-    """What can be asked for, and what the first task of a job outside this machine refuses."""
+    """What can be asked for, and what the job's first task refuses."""
     resolved: Resolved | None
     """Nothing when there is a problem, or when the template is no tuning template."""
 
 
-def check_parameters(template: Template, given: Mapping[str, object], *, pipeline_location: str, catalog: Catalog) -> Checked:
-    """All problems at once. Whether there is a GPU outside Vertex is left to the task that will be there."""
+def check_parameters(template: Template, given: Mapping[str, object], *, pipeline_location: str, catalog: Catalog, runs_here: bool = False) -> Checked:
+    """All problems at once. Whether there is a GPU outside Vertex is left to the task that will be there.
+
+    `runs_here`: for a tuning service, which checks a job for its region and then runs it on its own machine.
+    """
     values: dict[str, Json] = {}
     problems: list[str] = []
     for name, value in given.items():
@@ -47,8 +51,10 @@ def check_parameters(template: Template, given: Mapping[str, object], *, pipelin
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=pipeline_location, has_gpu=True)
     problems += [problem for problem in findings.problems if problem.partition(":")[0] not in told]
     resolved = findings.resolved if not problems else None
-    unbuilt = tuple(not_built_yet(resolved)) if resolved else ()
-    return Checked(values=values, problems=tuple(problems), warnings=findings.warnings, unbuilt=unbuilt, resolved=resolved)
+    unbuilt = tuple(not_built_yet(resolved)) if resolved and not runs_here else ()
+    unbuilt += tuple(architecture_problems(catalog.model(resolved.base_model.reference))) if resolved else ()
+    warnings = tuple(without_effect(parameters, "local")) if runs_here else findings.warnings
+    return Checked(values=values, problems=tuple(problems), warnings=warnings, unbuilt=unbuilt, resolved=resolved)
 
 
 def _group(template: Template, values: Mapping[str, Json]) -> TuningParameters:

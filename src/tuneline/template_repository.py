@@ -93,6 +93,8 @@ class Repository:
 
     url: str
     client: "RegistryClient"
+    page_size: int = 0
+    """Entries that a list has at most; 0 where nobody says, and a list may always lack some."""
 
     def version_of(self, name: str, tag: str) -> str | None:
         """The version that a tag stands for; nothing when there is no such tag."""
@@ -151,12 +153,12 @@ class Repository:
         """All templates, with their versions and tags."""
         with _asking(self.url):
             packages = list(self.client.list_packages())
-        complete, entries = len(packages) < PAGE_SIZE, []
+        complete, entries = len(packages) < self.page_size, []
         for name in (_text(package, "name", self.url).rpartition("/")[2] for package in packages):
             where = f"{self.url}/{name}"
             with _asking(where):
                 versions, tags = list(self.client.list_versions(name)), list(self.client.list_tags(name))
-            complete = complete and max(len(versions), len(tags)) < PAGE_SIZE
+            complete = complete and max(len(versions), len(tags)) < self.page_size
             named = [(_version(tag, where), _text(tag, "name", where).rpartition("/")[2]) for tag in tags]
             found = [(_text(version, "createTime", where), _version(version, where, "name")) for version in versions]
             entries += [
@@ -191,7 +193,7 @@ def connect(url: str, *, lists: Mapping[str, str] = LISTS) -> Repository:
     with _asking(url), tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "context.json")
         file.write_text(json.dumps(dict(lists)), encoding="utf-8")
-        return Repository(url=url, client=RegistryClient(host=url, config_file=str(file)))
+        return Repository(url=url, client=RegistryClient(host=url, config_file=str(file)), page_size=PAGE_SIZE)
 
 
 @contextmanager

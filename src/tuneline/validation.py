@@ -13,7 +13,7 @@ from typing import get_args, get_type_hints
 from tuneline.catalog import Catalog
 from tuneline.catalog.base_model import BaseModel, resolve_base_model
 from tuneline.catalog.rows import Kind
-from tuneline.deployment import ELSEWHERE, ONLY_ON_VERTEX, serving_machine
+from tuneline.deployment import ELSEWHERE, OF_DEPLOYMENT, ONLY_ON_VERTEX, serving_machine
 from tuneline.deployment import problems as deployment_problems
 from tuneline.errors import ParameterError, did_you_mean
 from tuneline.overrides import Overrides
@@ -61,7 +61,7 @@ def check(parameters: TuningParameters, *, template: str, catalog: Catalog, pipe
     is_served = parameters.deploy_model and backend != "local"
     serving = serving_machine(catalog, base.resolved, parameters, placement.upload_region, problems) if is_served and base and placement else None
     resolved = _resolved(base, placement, serving) if base and placement and not problems else None
-    return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(_warnings(parameters, backend)), resolved=resolved)
+    return Findings(problems=tuple(dict.fromkeys(problems)), warnings=tuple(without_effect(parameters, backend)), resolved=resolved)
 
 
 def not_built_yet(resolved: Resolved) -> list[str]:
@@ -184,7 +184,7 @@ def _uri_problems(parameters: TuningParameters, base: BaseModel | None, backend:
         yield from _unreadable("base_model_uri", parameters.base_model_uri, backend, ("gs", "hf"))
     elif base:
         yield from _unreadable(f"uri of the catalogue row {base.row.reference!r}", base.row.uri, backend, ("gs", "hf"))
-    if parameters.dataset_uri and _same_place(parameters.dataset_uri) == _same_place(parameters.evaluation_data_uri):
+    if (place := _same_place(parameters.dataset_uri)) and place == _same_place(parameters.evaluation_data_uri):
         found = f"the training examples, {parameters.dataset_uri}"
         yield f"evaluation_data_uri: found {found}; a model that has learned its evaluation cannot be measured. Give examples that are kept apart."
 
@@ -196,6 +196,8 @@ def _unreadable(name: str, uri: str, backend: Backend, schemes: Collection[str])
         yield f"{name}: found {uri!r}; {scheme}:// is not read. Download it and give its path, or copy it to a gs:// URI."
     elif scheme and scheme not in (*schemes, "file"):
         yield f"{name}: found {uri!r}; expected {known}. Copy it there."
+    elif scheme == "gs" and not uri[5:].partition("/")[0]:
+        yield f"{name}: found {uri!r}; expected gs://BUCKET/NAME."
     elif backend == "vertex" and scheme in ("", "file") and not uri.startswith(("/gcs/", "embedded:")):
         yield f"{name}: found the path {uri!r}; a job on Vertex reads {' and '.join(f'{scheme}://' for scheme in schemes)} only. Copy it to a bucket."
     elif "hf" in schemes and re.fullmatch(r"[\w.-]*\w[\w.-]*/[\w.-]+", uri, re.ASCII) and not uri.startswith("."):
@@ -210,7 +212,7 @@ def _same_place(uri: str) -> str:
     return scheme + separator + posixpath.normpath(path) if path else ""
 
 
-def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
+def without_effect(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
     """Settings that have no effect."""
     if not parameters.evaluation_data_uri:
         names = ("evaluation_interval", "selection_metric", "evaluation_num_prompts", "evaluation_max_tokens")
@@ -236,5 +238,9 @@ def _warnings(parameters: TuningParameters, backend: Backend) -> Iterator[str]:
     for name in (*(ONLY_ON_VERTEX if backend != "vertex" else ()), *(ELSEWHERE if backend == "local" else ())):
         if getattr(parameters, name) != DEFAULTS[name]:
             yield f"{name} has no effect {'on this machine' if name in ELSEWHERE else 'outside Vertex'}."
+    if not parameters.deploy_model:
+        for name in OF_DEPLOYMENT if backend == "vertex" else ():
+            if getattr(parameters, name) != DEFAULTS[name]:
+                yield f"{name} has no effect: deploy_model is false."
     if parameters.tensorboard_resource_id and backend != "vertex":
         yield "tensorboard_resource_id has no effect outside Vertex: the events are in the run's tensorboard artifact."

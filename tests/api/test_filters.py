@@ -23,9 +23,8 @@ def store(tmp_path: Path) -> Store:
         ]
     ):
         name = f"{PARENT}/things/{number}"
-        store.insert(
-            "things", {"name": name, "displayName": title, "state": state, "labels": labels, "createTime": f"2026-01-0{number + 1}T00:00:00Z", "count": number}
-        )
+        body = {"name": name, "displayName": title, "state": state, "labels": labels, "createTime": f"2026-01-0{number + 1}T00:00:00.000Z", "count": number}
+        store.insert("things", body)
     return store
 
 
@@ -53,6 +52,9 @@ def store(tmp_path: Path) -> Store:
         ("(state=FAILED OR state=RUNNING) AND NOT (labels.team:*)", "2"),
         ('create_time>"2026-01-01T12:00:00Z"', "12"),
         ('create_time<="2026-01-02T00:00:00Z"', "01"),
+        ('create_time<="2026-01-02T01:00:00+01:00"', "01"),
+        ('create_time>"2026-01-01T20:00:00-04:00"', "2"),
+        ('create_time="2026-01-02"', "1"),
         ('display_name="\'; DROP TABLE resources; --"', ""),
     ],
 )
@@ -66,6 +68,7 @@ def test_filter_finds(store: Store, text: str, expected: str) -> None:
     [
         ("sate=x", "unknown field 'sate'"),
         ("display_nme=x", "Did you mean 'displayName'?"),
+        ('create_time>"yesterday"', "expected a time such as 2026-11-22T00:00:00Z"),
         ("state=", "ends too early"),
         ("state", "ends too early"),
         ("(state=x", "closing bracket"),

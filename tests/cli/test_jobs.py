@@ -52,6 +52,10 @@ def test_flags_narrow_the_list_and_texts_stay_texts(api: StubApi, capsys: pytest
     assert "No such jobs" in capsys.readouterr().err
     assert main(["jobs", "list", *PLACE, "--label", "a OR b"]) == 2
     assert main(["jobs", "list", *PLACE, "--limit", "0"]) == 2
+    for since in ("yesterday", "2026-11-22T00:00:00"):
+        assert main(["jobs", "list", *PLACE, "--since", since]) == 2
+    assert main(["jobs", "list", *PLACE, "--since", "2026-11-22T02:00:00+02:00"]) == 0
+    assert api.asked[-1].query["filter"] == ['create_time>"2026-11-22T00:00:00Z"']
 
 
 def test_no_more_pages_are_asked_for_than_are_shown(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,3 +182,20 @@ def test_a_tuning_service_has_its_logs_as_files(api: StubApi, capsys: pytest.Cap
     assert capsys.readouterr().out.startswith("logs/tune-model.log in the folder of the run, which `tuneline runs a` shows")
     assert main(["jobs", "logs", "a", *PLACE, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["lines"] == []
+    api.on("GET", f"{PARENT}/b", (200, job("b", "RUNNING", {"taskName": "tune-model", "state": "RUNNING"})))
+    assert main(["jobs", "logs", "b", *PLACE, "--task", "tune-modle"]) == 1
+    assert "Did you mean 'tune-model'?" in capsys.readouterr().err
+    assert main(["jobs", "logs", "b", *PLACE, "--limit", "0"]) == 2
+
+
+def test_a_program_gets_errors_as_json_too(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", "show", "a", *PLACE, "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)["error"]
+    assert (told["code"], told["attribution"]) == (1, "user")
+    assert "NOT_FOUND" in told["cause"]
+
+
+def test_a_service_with_a_token_says_which_variable_has_it(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
+    api.on("GET", PARENT, error(401, "UNAUTHENTICATED"))
+    assert main(["jobs", "list", *PLACE]) == 1
+    assert "Set TUNELINE_VERTEX_TOKEN" in capsys.readouterr().err

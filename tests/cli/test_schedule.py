@@ -1,10 +1,13 @@
 """`tuneline schedule` to Vertex AI: what is sent, what is refused before, what a person sees."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.steps.test_upload_model import resolved as resolved_choices
 from tests.vertex.stub_api import Asked, StubApi, error
 from tuneline.cli import main
 from tuneline.templates import load
@@ -160,6 +163,20 @@ def test_a_schedule_is_shown_with_its_last_run(api: StubApi, capsys: pytest.Capt
         assert line in told
     assert main(["schedule", "show", "7", *PLACE, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["started_runs"] == 4
+
+
+def test_what_became_of_the_last_run_is_told(api: StubApi, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    resolved = tmp_path / "resolved"
+    resolved.write_text(replace(resolved_choices(), skip_reason="nothing is new.").to_json())
+    outputs = {"resolved": {"artifacts": [{"uri": str(resolved)}]}}
+    job = {"name": f"{PARENT}/pipelineJobs/j", "state": "PIPELINE_STATE_SUCCEEDED"}
+    job |= {"jobDetail": {"taskDetails": [{"taskName": "validate-parameters", "state": "SUCCEEDED", "outputs": outputs}]}}
+    last = {"scheduledRunTime": "2026-11-16T02:00:00Z", "runResponse": f"{PARENT}/pipelineJobs/j"}
+    api.on("GET", f"/v1/{NAME}", (200, kept(lastScheduledRunResponse=last))).on("GET", f"/v1/{PARENT}/pipelineJobs/j", (200, job))
+    assert main(["schedule", "show", NAME]) == 0
+    assert f"last run  {PARENT}/pipelineJobs/j  SUCCEEDED  Skipped: nothing is new.\n" in capsys.readouterr().out
+    assert main(["schedule", "show", NAME, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["last_run_became"] == ["SUCCEEDED", "Skipped: nothing is new."]
 
 
 @pytest.mark.parametrize(("verb", "state", "body"), [("pause", "PAUSED", {}), ("resume", "ACTIVE", {})])

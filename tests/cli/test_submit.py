@@ -277,3 +277,65 @@ def test_help_tells_the_options_and_the_template_s_parameters(capsys: pytest.Cap
     assert "--train-steps NUMBER" in told
     assert told.count("--project PROJECT  ") == 1
     assert "--project TEXT" not in told
+
+
+def test_what_has_no_effect_at_a_tuning_service_is_told(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
+    service(api)
+    job = [
+        *JOB,
+        "--deploy-model",
+        "--undeploy-after-hours",
+        "1",
+        "--tuning-location",
+        "us-east4",
+        "--parent-model",
+        "projects/proj/locations/us-central1/models/4",
+    ]
+    assert main(["submit", "tune-large-model", *job, "--no-wait"]) == 0
+    told = capsys.readouterr().err
+    for name in ("undeploy_after_hours", "tuning_location", "parent_model"):
+        assert f"{name} has no effect outside Vertex." in told
+
+
+def test_a_model_that_cannot_be_tuned_is_refused_before_the_job(api: StubApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    job = [*JOB[:-4], "--large-model-reference", "google/gemma3@gemma-3-4b-it"]
+    posted = service(api)
+    assert main(["submit", "tune-large-model", *job]) == 1
+    assert "google/gemma3@gemma-3-4b-it is a Gemma3ForConditionalGeneration" in capsys.readouterr().err
+    monkeypatch.delenv(ENDPOINT)
+    assert main(["submit", "tune-large-model", *job]) == 1
+    assert "google/gemma3@gemma-3-4b-it is a Gemma3ForConditionalGeneration" in capsys.readouterr().err
+    assert main(["submit", "tune-large-model", *job, "--dry-run"]) == 0
+    assert "google/gemma3@gemma-3-4b-it is a Gemma3ForConditionalGeneration" in capsys.readouterr().err
+    assert posted() == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--image-registry", "https://foo/bar"], "--image-registry is 'https://foo/bar'; expected a host and a path"),
+        (["--image-registry", ""], "--image-registry is empty."),
+        (["--job-id="], "--job-id is empty."),
+    ],
+)
+def test_options_that_cannot_be_are_refused(api: StubApi, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["submit", "tune-large-model", *JOB, *flags, "--dry-run"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_in_the_region_local_of_a_service_the_root_may_be_a_folder(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
+    job = ["--project", "proj", "--pipeline-region", "local", "--pipeline-root", "/tmp/out", "--dataset-uri", "/tmp/d.jsonl"]
+    job += ["--large-model-reference", "tuneline/tiny-code@001"]
+    assert main(["submit", "tune-large-model", *job, "--dry-run"]) == 0
+    assert '"gcsOutputDirectory": "/tmp/out"' in capsys.readouterr().out
+
+
+def test_a_program_that_is_interrupted_knows_its_job(api: StubApi, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    service(api, {"state": "PIPELINE_STATE_RUNNING"})
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline_jobs, "look", interrupted)
+    assert main(["submit", "tune-large-model", *JOB, "--job-id", "mine", "--json"]) == 130
+    assert json.loads(capsys.readouterr().out)["job"].endswith("/pipelineJobs/mine")

@@ -79,7 +79,7 @@ def test_retargeting_changes_the_images_and_nothing_else(tuneline: Tuneline) -> 
     answer = tuneline.json("retarget", NAME, "--registry", "localhost:5000/team", "-o", "one.yaml")
     assert answer["images"] == [f"localhost:5000/team/tuneline/{role}:{__version__}" for role in ("base", "tuner-gpu", "predictor")]
     assert Path("one.yaml").read_text().replace("localhost:5000/team/", "") == templates.load(NAME).text
-    assert Path("one.yaml").read_text().count("localhost:5000/team/") == 10
+    assert Path("one.yaml").read_text().count("localhost:5000/team/") == 11
     tuneline("retarget", NAME, "--registry", "localhost:5000/team/", "-o", "two.yaml")
     assert Path("two.yaml").read_bytes() == Path("one.yaml").read_bytes()
     assert len(list(yaml.safe_load_all(Path("one.yaml").read_text()))) == 1
@@ -176,7 +176,7 @@ def test_a_repository_is_listed_newest_first(fake: FakeRepository, tuneline: Tun
     ]
     assert lines[2].endswith(f"{__version__}, latest  2026-11-28 10:00:01")
     answer = tuneline.json("list", "--from", fake.url)
-    assert answer["complete"] is True
+    assert answer["complete"] is False  # only of Artifact Registry it is known how long a list may be
     assert answer["templates"][1] == {
         "name": NAME,
         "digest": DIGEST,

@@ -14,7 +14,7 @@ from tests.vertex.fake_cloud import cloud_of
 from tuneline.errors import ModelError, NotFoundError, ParameterError
 from tuneline.registry import endpoints, models
 from tuneline.registry.endpoints import Deployment
-from tuneline.steps import deploying
+from tuneline.steps import deploying, kubernetes_deploy
 from tuneline.steps.deploy_model import main
 
 
@@ -121,8 +121,8 @@ def test_in_a_cluster_kserve_serves_the_model_from_where_it_is(task: Task, monke
             served.append((manifest, timeout_seconds))
             return {"status": {"url": "http://m.example.com"}}
 
-    monkeypatch.setattr(deploying, "Cluster", Recorded)
-    monkeypatch.setattr(deploying, "own_namespace", lambda: "team-a")
+    monkeypatch.setattr(kubernetes_deploy, "Cluster", Recorded)
+    monkeypatch.setattr(kubernetes_deploy, "own_namespace", lambda: "team-a")
     (task.folder / "resolved.json").write_text(replace(resolved("kubernetes"), serving=L4).to_json())
     name = task.run(model_resource_name="gs://b/run/checkpoint-20", max_replica_count="2")
     [(manifest, timeout_seconds)] = served

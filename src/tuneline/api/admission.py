@@ -10,7 +10,8 @@ from typing import Any
 
 from tuneline.api.faults import invalid
 from tuneline.catalog import Catalog
-from tuneline.errors import ParameterError
+from tuneline.data.base_model import architecture_problems
+from tuneline.errors import ParameterError, UsageError
 from tuneline.local.run_record import LOCATION
 from tuneline.parameters import TuningParameters
 from tuneline.placement import Request, resolve_placement
@@ -37,25 +38,38 @@ def admit(
     template: Template, given: Mapping[str, object], *, location: str, catalog: Catalog, catalog_uri: str, encryption_key: str, has_gpu: bool
 ) -> Admission:
     """The job, or a Fault with everything that is wrong. `location` is the region in the request's address."""
-    try:
-        values = coerce(template, given)
-    except ParameterError as error:
-        raise invalid(*error.problems) from None
+    values, wrong = _typed(template, given)
     if not set(template.inputs) >= {"large_model_reference", "dataset_uri", "location"}:  # no tuning template of ours: the engine checks what it can
+        if wrong:
+            raise invalid(*wrong)
         return Admission(parameters=values, run_parameters=values, notes=())
     values = {**values, "location": values.get("location") or location}
     if encryption_key and not values["encryption_spec_key_name"]:
         values["encryption_spec_key_name"] = encryption_key
-    problems = [] if location == LOCATION else _placement_problems(values, location, catalog)
+    problems = [*wrong, *([] if location == LOCATION else _placement_problems(values, location, catalog))]
     here = {**values, **dict.fromkeys(CLOUD_ONLY, ""), "catalog_uri": values.get("catalog_uri") or catalog_uri}
     group: dict[str, Any] = {field.name: here[field.name] for field in fields(TuningParameters) if field.name in here}
     findings = check(TuningParameters(**group), template=template.name, catalog=catalog, pipeline_location=LOCATION, has_gpu=has_gpu)
-    told = {problem.partition(":")[0] for problem in problems}  # a parameter that Vertex would refuse needs no second reason
+    told = {problem.replace(":", " ").partition(" ")[0] for problem in problems}  # a parameter that Vertex would refuse needs no second reason
     problems += [problem for problem in findings.problems if problem.partition(":")[0] not in told]
+    problems += [] if problems or findings.resolved is None else architecture_problems(catalog.model(findings.resolved.base_model.reference))
     if problems:
         raise invalid(*problems)
     notes = [*_notes(values, location, has_gpu=has_gpu), *findings.warnings]
     return Admission(parameters=values, run_parameters=here, notes=tuple(notes))
+
+
+def _typed(template: Template, given: Mapping[str, object]) -> tuple[dict[str, Json], list[str]]:
+    """The values in their types, and what is wrong with those that have none: the rest is checked all the same. A Fault when too much is missing for that."""
+    try:
+        return coerce(template, given), []
+    except (ParameterError, UsageError) as error:
+        problems = list(error.problems)
+    told = {problem.partition(" ")[0] for problem in problems}
+    try:
+        return coerce(template, {name: value for name, value in given.items() if name in template.inputs and name not in told}), problems
+    except ParameterError:
+        raise invalid(*problems) from None
 
 
 def _placement_problems(values: Mapping[str, Json], location: str, catalog: Catalog) -> list[str]:

@@ -7,12 +7,14 @@ Known are comparisons (`display_name="x"`, `state=PIPELINE_STATE_FAILED`, `creat
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 from pydantic.alias_generators import to_camel
 
 from tuneline.api.faults import invalid
 from tuneline.errors import did_you_mean
+from tuneline.local.run_record import stamp
 
 _TOKEN = re.compile(r"""\s*(?:(?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|(?P<sign>>=|<=|!=|[=<>:()-])|(?P<word>[^\s"'=<>!:()]+))""")
 _SIGNS = {"=": "=", "!=": "!=", ">": ">", "<": "<", ">=": ">=", "<=": "<="}
@@ -144,9 +146,19 @@ class _Parser:
             return Condition("instr(json_extract(body, ?), ?) > 0", (path, value))
         if sign not in _SIGNS or kind == "sign":
             raise self._refusal(f'has {sign!r} after {name!r}; expected a comparison such as {name}="..."')
+        if field.endswith("Time"):
+            value = self._moment(field, value)
         if sign == "=" and kind == "text" and value.endswith("*") and len(value) > 1:
             return Condition("substr(json_extract(body, ?), 1, ?) = ?", (path, len(value) - 1, value[:-1]))
         return Condition(f"CAST(json_extract(body, ?) AS TEXT) {_SIGNS[sign]} ?", (path, value))
+
+    def _moment(self, field: str, text: str) -> str:
+        """A time as it is stored: times are compared as texts."""
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise self._refusal(f"has {text!r} for {field}; expected a time such as 2026-11-22T00:00:00Z") from None
+        return stamp(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
 
     def _peek(self) -> tuple[str, str]:
         return self._tokens[self._next] if self._next < len(self._tokens) else ("", "")

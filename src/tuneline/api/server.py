@@ -33,7 +33,7 @@ def open_service(settings: Settings) -> Iterator[Service]:
     """The service over its folder, which it has for itself; jobs of an earlier service are taken up again."""
     lock = try_lock(settings.home / "service.lock")
     if lock is None:
-        raise UserError(f"another service works in {settings.home}.", next_action="Stop it first, or give another --runs-dir.")
+        raise UserError(f"another service works in {settings.home}.", next_action="Stop it first, or set TUNELINE_HOME to another folder.")
     with lock, _buckets_in(settings.buckets):
         store = Store(settings.home / "service.db")
         operations.fail_interrupted(store)

@@ -1,6 +1,7 @@
 """The command line: `tuneline COMMAND ...`. One module a command, imported only when it is called."""
 
 import importlib
+import json
 import sys
 import traceback
 from collections.abc import Sequence
@@ -47,6 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(arguments[0], arguments[1:])
     except TunelineError as error:
+        if "--json" in arguments and not error.is_told:
+            failure = {"code": error.exit_code, "attribution": error.attribution, "cause": str(error), "next_action": error.next_action}
+            print(json.dumps({"error": failure}))
         print(f"tuneline {arguments[0]}: {error}", *([error.next_action] if error.next_action else []), sep="\n", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:

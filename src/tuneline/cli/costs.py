@@ -45,7 +45,9 @@ def main(argv: Sequence[str]) -> int:
     _tell(standing, gone, catalog, now, as_json=given.json)
     if failures:
         kind = UserError if any(isinstance(failure, UserError) for failure in failures) else InfrastructureError
-        raise kind(*(problem for failure in failures for problem in failure.problems), next_action="These models are still there. Try again.")
+        error = kind(*(problem for failure in failures for problem in failure.problems), next_action="These models are still there. Try again.")
+        error.is_told = given.json
+        raise error
     return 0
 
 

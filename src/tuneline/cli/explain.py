@@ -57,6 +57,7 @@ def _checked(arguments: Arguments, template: Template | None) -> Template:
 
 def _explain(arguments: Arguments, template: Template) -> int:
     from tuneline.catalog_file import read_catalog
+    from tuneline.data.base_model import architecture_problems
     from tuneline.hardware import has_gpu
     from tuneline.parameters import TuningParameters
     from tuneline.validation import check, not_built_yet
@@ -70,8 +71,9 @@ def _explain(arguments: Arguments, template: Template) -> int:
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=region, has_gpu=has_gpu())
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
+    row = catalog.model(findings.resolved.base_model.reference)
     buckets = _bucket_warnings(arguments.parameters, findings.resolved) if "--check-buckets" in arguments.switches else []
-    for warning in (*findings.warnings, *buckets, *not_built_yet(findings.resolved)):
+    for warning in (*findings.warnings, *buckets, *not_built_yet(findings.resolved), *architecture_problems(row)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
     if "--json" in arguments.switches:

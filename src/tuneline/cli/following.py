@@ -66,4 +66,5 @@ def fail(error: TunelineError, *, as_json: bool) -> NoReturn:
     if as_json:
         failure = {"code": error.exit_code, "attribution": error.attribution, "step": "", "cause": str(error), "next_action": error.next_action}
         print(json.dumps({"job": "", "state": "PIPELINE_STATE_FAILED", "error": failure}))
+        error.is_told = True
     raise error

@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
@@ -19,7 +20,8 @@ from tuneline.vertex import pipeline_jobs
 from tuneline.vertex.backoff import Backoff
 from tuneline.vertex.decisions import read_decisions
 from tuneline.vertex.google_apis import GoogleApis
-from tuneline.vertex.job_logs import log_filter, log_url, read_log, shown
+from tuneline.vertex.job_logs import log_filter, log_url, read_log, require_task, shown
+from tuneline.vertex.pipeline_jobs import task_details
 from tuneline.vertex.rest import Json, Vertex, is_google
 
 _STATES = ("queued", "pending", "running", "cancelling", "succeeded", "failed", "cancelled", "paused")
@@ -59,6 +61,8 @@ def _add_place(command: argparse.ArgumentParser, *, is_required: bool) -> None:
 
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
+    if getattr(given, "limit", 1) < 1:
+        raise UsageError(f"--limit is {given.limit}; expected 1 or more.")
     if given.command == "list":
         return _list(given)
     if "/" not in given.job and not (given.project and given.pipeline_region):
@@ -69,8 +73,6 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _list(given: argparse.Namespace) -> int:
-    if given.limit < 1:
-        raise UsageError(f"--limit is {given.limit}; expected 1 or more.")
     vertex = Vertex(region=given.pipeline_region, backoff=_BACKOFF)
     found = pipeline_jobs.list_jobs(vertex, f"projects/{given.project}/locations/{given.pipeline_region}", condition=_condition(given))
     jobs = [pipeline_jobs.remote_job(job) for job in islice(found, given.limit)]
@@ -88,13 +90,24 @@ def _condition(given: argparse.Namespace) -> str:
     parts = [f"({given.filter})"] if given.filter else []
     parts += [f"state={json.dumps(f'PIPELINE_STATE_{given.state.upper()}')}"] if given.state else []
     parts += [f"display_name={json.dumps(given.display_name, ensure_ascii=False)}"] if given.display_name else []
-    parts += [f"create_time>{json.dumps(given.since)}"] if given.since else []
+    parts += [f"create_time>{json.dumps(_moment(given.since))}"] if given.since else []
     for label in given.label:
         key, sign, value = label.partition("=")
         if not re.fullmatch(r"[\w-]+", key):
             raise UsageError(f"--label {label!r}: expected KEY or KEY=VALUE.")
         parts.append(f"labels.{key}={json.dumps(value, ensure_ascii=False)}" if sign else f"labels.{key}:*")
     return " AND ".join(parts)
+
+
+def _moment(text: str) -> str:
+    """The time in UTC, which everybody reads alike."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise UsageError(f"--since {text!r}: expected a time with its zone, such as 2026-11-22T00:00:00Z.")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _row(job: RemoteJob) -> tuple[str, ...]:
@@ -146,6 +159,8 @@ def _logs(given: argparse.Namespace, vertex: Vertex, name: str) -> int:
 
 def _local_logs(given: argparse.Namespace, job: Json) -> int:
     """A tuning service has its jobs' logs as files, and no API for them."""
+    if given.task and task_details(job):
+        require_task(job, given.task)
     run = str(job["name"]).rpartition("/")[2]
     where = f"logs/{given.task or 'TASK'}.log in the folder of the run, which `tuneline runs {run}` shows on the machine of the tuning service"
     if given.json:

@@ -33,6 +33,7 @@ def main(argv: Sequence[str]) -> int:
         if "--json" in argv:
             failure = {"code": error.exit_code, "attribution": error.attribution, "step": "", "cause": str(error), "next_action": error.next_action}
             print(json.dumps({"run": "", "state": "PIPELINE_STATE_FAILED", "error": failure}))
+            error.is_told = True
         raise
 
 

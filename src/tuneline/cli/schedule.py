@@ -12,6 +12,9 @@ from tuneline.kubeflow.pipelines import Kubeflow, RunOptions
 from tuneline.kubeflow.recurring_runs import RecurringRuns
 from tuneline.remote_schedule import RemoteSchedule
 from tuneline.vertex.backoff import Backoff
+from tuneline.vertex.decisions import read_decisions
+from tuneline.vertex.google_apis import GoogleApis
+from tuneline.vertex.pipeline_jobs import remote_job
 from tuneline.vertex.rest import Vertex
 from tuneline.vertex.schedules import Schedules, parent_of
 
@@ -74,7 +77,10 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if given.command == "resume":
         return _show(keeper.resume(given.schedule, catch_up=given.catch_up), as_json=given.json)
-    return _show(keeper.pause(given.schedule) if given.command == "pause" else keeper.look(given.schedule), as_json=given.json)
+    if given.command == "pause":
+        return _show(keeper.pause(given.schedule), as_json=given.json)
+    schedule = keeper.look(given.schedule)
+    return _show(schedule, as_json=given.json, became=_what_became_of(schedule.last_run))
 
 
 def _on_vertex(given: argparse.Namespace) -> Keeper:
@@ -82,7 +88,7 @@ def _on_vertex(given: argparse.Namespace) -> Keeper:
     if given.namespace:
         raise UsageError("--namespace is for Kubeflow; give --kubeflow HOST, too.")
     if "/" not in name and not (given.project and given.pipeline_region):
-        raise UsageError("--project and --pipeline-region are missing; an id alone does not say where a schedule is.")
+        raise UsageError("--project and --pipeline-region are missing; give them, the resource name of a schedule, or --kubeflow HOST.")
     parent = parent_of(name) if "/" in name else f"projects/{given.project}/locations/{given.pipeline_region}"
     return Schedules(vertex=Vertex(region=parent.split("/")[3], backoff=_BACKOFF), parent=parent)
 
@@ -106,14 +112,26 @@ def _list(schedules: Iterable[RemoteSchedule], *, as_json: bool) -> int:
     return 0
 
 
-def _show(schedule: RemoteSchedule, *, as_json: bool) -> int:
+def _what_became_of(last_run: str) -> list[str]:
+    """State of a schedule's last job, and why it did nothing, if so; nothing for what is no job of Vertex AI, or a deleted one."""
+    if "/pipelineJobs/" not in last_run:
+        return []
+    vertex = Vertex(region=last_run.split("/")[3], backoff=_BACKOFF)
+    job = vertex.find(last_run)
+    if job is None:
+        return []
+    decided = read_decisions(job, GoogleApis(session=vertex.session, backoff=vertex.backoff, clock=vertex.clock))
+    return [remote_job(job).state, *([f"Skipped: {decided.skip_reason}"] if decided and decided.skip_reason else [])]
+
+
+def _show(schedule: RemoteSchedule, *, as_json: bool, became: Sequence[str] = ()) -> int:
     if as_json:
-        print(json.dumps(schedule.to_json()))
+        print(json.dumps({**schedule.to_json(), **({"last_run_became": list(became)} if became else {})}))
         return 0
     runs = "" if schedule.started_runs is None else str(schedule.started_runs)
     shown = {
-        "name": schedule.display_name, "cron": schedule.cron, "created": schedule.create_time, "next run": schedule.next_run_time,
-        "last run": schedule.last_run, "runs": runs,
+        "name": schedule.display_name, "cron": schedule.cron, "created": schedule.create_time,
+        "next run": "" if schedule.state == "PAUSED" else schedule.next_run_time, "last run": "  ".join((schedule.last_run, *became)), "runs": runs,
     }  # fmt: skip
     print(f"{schedule.name}  {schedule.state}", *(f"{key:<9} {value}" for key, value in shown.items() if value), sep="\n")
     return 0

@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from tuneline.cli.schedule_arguments import CREATE, check, named, timing_of
@@ -40,8 +39,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _create_on_vertex(arguments: Arguments, template: Template, options: JobOptions, checked: Checked, timing: Timing) -> int:
     is_dry = "--dry-run" in arguments.switches
-    checked = checked if is_google() else replace(checked, unbuilt=())  # a tuning service runs the jobs on its own machine
-    problems = [*timing_problems(timing), *option_problems(options, template, is_google=is_google())]
+    problems = [*timing_problems(timing, datetime.now(UTC)), *option_problems(options, template, is_google=is_google())]
     refuse(checked, problems, must_be_built=not is_dry)
     job = job_request(template, checked.values, options, moment=datetime.now(UTC))
     body = schedule_body(options.display_name, timing, job)
@@ -55,7 +53,7 @@ def _create_on_vertex(arguments: Arguments, template: Template, options: JobOpti
 
 def _create_on_kubeflow(arguments: Arguments, template: Template, options: JobOptions, checked: Checked, timing: Timing) -> int:
     is_dry = "--dry-run" in arguments.switches
-    problems = list(timing_problems(timing))
+    problems = list(timing_problems(timing, datetime.now(UTC)))
     problems += [] if any(problem.startswith("--cron") for problem in problems) else recurring_runs.timing_problems(timing)
     refuse(checked, problems, must_be_built=not is_dry)
     run = run_options(arguments, options, options.display_name)

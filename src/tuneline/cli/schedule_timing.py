@@ -7,17 +7,21 @@ from tuneline.cron import Cron
 from tuneline.errors import UserError
 from tuneline.remote_schedule import Timing
 
+MOST = 2**31 - 1
+"""Runs that anybody can count."""
 
-def timing_problems(timing: Timing) -> Iterator[str]:
+
+def timing_problems(timing: Timing, now: datetime) -> Iterator[str]:
     """What is wrong, each with the flag that it came from."""
+    cron = None
     try:
-        Cron.parse(timing.cron)
+        cron = Cron.parse(timing.cron)
     except UserError as error:
         yield f"--{error}"
-    if timing.max_concurrent_runs < 1:
-        yield f"--max-concurrent-runs: found {timing.max_concurrent_runs}; expected 1 or more."
-    if timing.max_runs < 0:
-        yield f"--max-runs: found {timing.max_runs}; expected 1 or more, or 0 for any number."
+    if not 1 <= timing.max_concurrent_runs <= MOST:
+        yield f"--max-concurrent-runs: found {timing.max_concurrent_runs}; expected 1 to {MOST}."
+    if not 0 <= timing.max_runs <= MOST:
+        yield f"--max-runs: found {timing.max_runs}; expected 1 to {MOST}, or 0 for any number."
     moments = {flag: _moment(text) for flag, text in (("--start-time", timing.start_time), ("--end-time", timing.end_time)) if text}
     for flag, moment in moments.items():
         if moment is None:
@@ -26,6 +30,8 @@ def timing_problems(timing: Timing) -> Iterator[str]:
     start, end = moments.get("--start-time"), moments.get("--end-time")
     if start and end and end <= start:
         yield f"--end-time: found {timing.end_time}; expected a time after --start-time {timing.start_time}."
+    elif end and cron and cron.after(max(start or now, now)) > end:
+        yield f"--end-time: found {timing.end_time}; no run would be due before."
 
 
 def _moment(text: str) -> datetime | None:

@@ -2,11 +2,13 @@
 
 import argparse
 import logging
+import os
+import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tuneline.errors import UsageError
+from tuneline.errors import UsageError, UserError
 from tuneline.local.extras import is_installed
 
 MISSING = "The service needs the serve extra: pip install 'tuneline[serve]'"
@@ -30,19 +32,35 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_port(host: str, port: int) -> None:
+    """Raise UserError when nobody can listen there."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise UserError(
+            f"{host}:{port}: {os.strerror(error.errno) if error.errno else error}.", next_action="Give another --port or --host, or stop what listens there."
+        ) from None
+
+
 def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
-    if min(given.max_running, given.requests_per_second) < 1 or not 0 <= given.port <= 65535:
-        found = f"--max-running {given.max_running}, --requests-per-second {given.requests_per_second} and --port {given.port}"
-        raise UsageError(f"found {found}; expected at least 1, at least 1, and a port from 0 to 65535.")
+    least = {"--max-running": given.max_running, "--requests-per-second": given.requests_per_second}
+    wrong = [f"{flag} is {value}; expected at least 1." for flag, value in least.items() if value < 1]
+    wrong += [] if 0 <= given.port <= 65535 else [f"--port is {given.port}; expected a port from 0 to 65535."]
+    if wrong:
+        raise UsageError(*wrong)
     if missing := [module for module in ("croniter", "fastapi", "google_crc32c", "httpx2", "uvicorn") if not is_installed(module)]:
         raise UsageError(f"{', '.join(missing)} is not installed.", next_action=MISSING)
     from tuneline.api.fault_injection import Faults
     from tuneline.api.server import serve, token_in
     from tuneline.api.settings import LOOPBACK, Settings
+    from tuneline.catalog_file import read_catalog
     from tuneline.local.run_folder import default_runs_dir
     from tuneline.registry import home
 
+    read_catalog(given.catalog)  # what is wrong with it is told here, and not to those who send jobs
+    _check_port(given.host, given.port)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     folder = home() / "service"
     needs_token = given.token or given.host not in LOOPBACK

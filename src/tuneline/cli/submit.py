@@ -3,7 +3,6 @@
 import json
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -53,7 +52,6 @@ def _submit(argv: Sequence[str]) -> int:
 
 def _submit_to_vertex(arguments: Arguments, template: Template, options: JobOptions, checked: Checked) -> int:
     is_dry = "--dry-run" in arguments.switches
-    checked = checked if is_google() else replace(checked, unbuilt=())  # a tuning service runs the job on its own machine
     refuse(checked, option_problems(options, template, is_google=is_google()), must_be_built=not is_dry)
     request = job_request(template, checked.values, options, moment=datetime.now(UTC))
     if is_dry:
@@ -114,4 +112,11 @@ def _finish(job: RemoteJob, look: Callable[[], RemoteJob], arguments: Arguments,
     quiet = "--quiet" in arguments.switches
     if not quiet:
         print(f"created {job.name}", job.url, sep="\n", file=sys.stderr)
-    return tell(wait_for(look, quiet=quiet, when_left=when_left), as_json="--json" in arguments.switches)
+    as_json = "--json" in arguments.switches
+    try:
+        ended = wait_for(look, quiet=quiet, when_left=when_left)
+    except KeyboardInterrupt:
+        if as_json:  # the job goes on, and a program has to know which
+            print(json.dumps(job.to_json()))
+        raise
+    return tell(ended, as_json=as_json)

@@ -7,10 +7,12 @@ from tuneline.catalog import Catalog, load_catalog
 from tuneline.catalog_file import read_catalog
 from tuneline.cli.template_arguments import Arguments, Syntax, model_display_name
 from tuneline.errors import UsageError, UserError
+from tuneline.image_references import A_REGISTRY, REGISTRY
 from tuneline.kubeflow.pipelines import RunOptions
 from tuneline.submission import Checked, check_parameters
 from tuneline.templates import Template, with_image_registry
 from tuneline.vertex.job_request import JobOptions
+from tuneline.vertex.rest import is_google
 
 KUBERNETES = "kubernetes"
 """The pipeline's region in a cluster."""
@@ -77,6 +79,8 @@ def check_usage(arguments: Arguments, template: Template | None) -> Template:
     else:
         problems += [f"{option} is missing." for option in ("--project", "--pipeline-region") if option not in given]
         problems += [f"{option} is for Kubeflow; give --kubeflow HOST, too." for option in _ONLY_KUBEFLOW if option in given]
+    registry = given.get("--image-registry", "")
+    problems += [] if not registry or REGISTRY.fullmatch(registry) else [f"--image-registry is {registry!r}; expected {A_REGISTRY}."]
     if {"--wait", "--no-wait"} <= arguments.switches:
         problems.append("--wait and --no-wait exclude each other.")
     if problems or template is None:
@@ -127,7 +131,8 @@ def checked_parameters(arguments: Arguments, template: Template, options: JobOpt
     if "model_display_name" in template.inputs and "model_display_name" not in given:
         given["model_display_name"] = model_display_name(given, template, datetime.now().astimezone())
     catalog, problems = _catalog(given.get("catalog_uri", ""))
-    checked = check_parameters(template, given, pipeline_location=options.region, catalog=catalog)
+    runs_here = "--kubeflow" not in arguments.options and not is_google()
+    checked = check_parameters(template, given, pipeline_location=options.region, catalog=catalog, runs_here=runs_here)
     return replace(checked, problems=(*problems, *checked.problems), resolved=None) if problems else checked
 
 

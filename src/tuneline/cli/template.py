@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 from tuneline.cli.table import table_lines
 from tuneline.cli.template_source import load_template
 from tuneline.errors import UsageError, UserError
+from tuneline.image_references import A_REGISTRY, REGISTRY
 from tuneline.templates import KINDS, Template, images, read_bytes, text_of, with_image_digests, with_image_registry
 
 TEMPLATE = "a template's name, file or URI, e.g. tune-large-model"
 REPOSITORY = "https://REGION-kfp.pkg.dev/PROJECT/REPOSITORY"
-REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)*/?")
 EXAMPLE = """example:
   $ tuneline template retarget tune-large-model --registry europe-docker.pkg.dev/my-project/tuneline -o tune-large-model.yaml
   $ tuneline template publish tune-large-model.yaml --to https://europe-kfp.pkg.dev/my-project/templates
@@ -86,7 +85,7 @@ def _show(given: argparse.Namespace) -> Answer:
 
 def _retarget(given: argparse.Namespace) -> Answer:
     if not REGISTRY.fullmatch(given.registry):
-        raise UsageError(f"--registry is {given.registry!r}; expected a host and a path, such as europe-docker.pkg.dev/my-project/tuneline.")
+        raise UsageError(f"--registry is {given.registry!r}; expected {A_REGISTRY}.")
     digests = _digests(given)
     template, _ = load_template(given.template)
     spec = with_image_digests(with_image_registry(template.spec, given.registry), digests)

@@ -67,7 +67,9 @@ def split(argv: Sequence[str], inputs: Mapping[str, Input], syntax: Syntax) -> A
         elif option in syntax.optional_values and not has_value:
             _put(options, option, queue.value_unless_flag() or "", problems)
         elif option in syntax.options:
-            _put(options, option, text if has_value else queue.value(), problems)
+            value = text if has_value else queue.value()
+            _put(options, option, value, problems)
+            problems += [f"{option} is empty."] if value == "" else []
         elif name in inputs and inputs[name].parameter_type == "BOOLEAN" and not has_value:
             _put(parameters, name, queue.value_among(_BOOLEANS) or "true", problems)
         elif name in inputs:

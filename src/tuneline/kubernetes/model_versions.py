@@ -42,7 +42,7 @@ class ModelVersions:
 
     def number_of(self, uri: str) -> int:
         """The version whose files are there; 0 when there is none."""
-        return next((number for number in self.numbers if self.record(number)["artifactUri"] == uri), 0)
+        return next((number for number in self.numbers if json.loads(self.data[f"{_VERSION}{number}"])["artifactUri"] == uri), 0)
 
     def with_version(self, record: Record, *, is_promoted: bool) -> "ModelVersions":
         """With the version of these files, and as the champion if it has beaten the one before; unchanged when it is there already."""

@@ -219,7 +219,12 @@ class RunRecord:
 
 def now() -> str:
     """This moment, as Vertex writes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return stamp(datetime.now(UTC))
+
+
+def stamp(moment: datetime) -> str:
+    """A time with its zone, as Vertex writes it: in UTC."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def seconds_between(start: str, end: str) -> float:

@@ -5,16 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tuneline.deployment import loading_seconds
 from tuneline.errors import ParameterError
-from tuneline.kubernetes.api import own_namespace
-from tuneline.kubernetes.cluster import Cluster
-from tuneline.kubernetes.inference_services import PLURAL, Service
 from tuneline.parameters import DeployModel
 from tuneline.registry import endpoints, models
-from tuneline.registry.files import committed_files
-from tuneline.resolution import Machine, Resolved
-from tuneline.steps import artifact_uri
+from tuneline.resolution import Resolved
+from tuneline.steps import artifact_uri, kubernetes_deploy
 from tuneline.vertex.artifacts import open_artifact
 from tuneline.vertex.cloud import Cloud
 from tuneline.vertex.deploying import deploy_on_vertex
@@ -42,7 +37,7 @@ def deploy(checkpoint: Path, order: Order, *, undeploy_image: str) -> tuple[Mapp
     if serving is None:
         raise ParameterError("deploy_model: found true; validate-parameters chose no machine for it.", next_action="Run the pipeline anew with deploy_model.")
     if order.resolved.backend == "kubernetes":
-        return _deploy_on_kubernetes(checkpoint, order, serving)
+        return kubernetes_deploy.deploy(checkpoint, order.model, order.parameters, serving, order.labels)
     cloud = Cloud()
     origin = open_artifact(cloud.objects, artifact_uri(checkpoint))
     record = deploy_on_vertex(
@@ -57,17 +52,3 @@ def _deploy_here(order: Order) -> tuple[Mapping[str, object], str]:
     deployment = endpoints.deployment_of(version, labels=order.labels)
     LOG.info("to be deployed endpoint=%s model=%s", deployment.endpoint_resource_name, version.resource_name)
     return asdict(deployment), deployment.endpoint_resource_name
-
-
-def _deploy_on_kubernetes(checkpoint: Path, order: Order, machine: Machine) -> tuple[Mapping[str, object], str]:
-    model, parameters = order.model, order.parameters
-    num_bytes = sum(file.bytes for file in committed_files(checkpoint).values())
-    service = Service(
-        project=parameters.project, display_name=parameters.model_display_name, uri=model, num_bytes=num_bytes, accelerator_count=machine.accelerator_count,
-        min_replica_count=parameters.min_replica_count, max_replica_count=parameters.max_replica_count, labels=order.labels,
-    )  # fmt: skip
-    manifest = service.to_json(own_namespace())
-    found = Cluster().serve(manifest, timeout_seconds=loading_seconds(num_bytes))
-    name = f"namespaces/{manifest['metadata']['namespace']}/{PLURAL}/{service.name}"
-    LOG.info("deployed model=%s endpoint=%s url=%s", model, name, found.get("status", {}).get("url", ""))
-    return {"name": name, "model": model, "url": found.get("status", {}).get("url", ""), "manifest": manifest}, name

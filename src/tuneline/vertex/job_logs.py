@@ -29,15 +29,20 @@ def log_filter(job: Mapping[str, Any], task: str = "") -> str:
     """The filter for all tasks of a job, or for one. Raises NotFoundError."""
     custom_jobs = _custom_jobs(job)
     if task and task not in custom_jobs.values():
-        names = [str(detail.get("taskName")) for detail in task_details(job)]
-        if task not in names:
-            raise NotFoundError(f"The job has no task {task!r}.{did_you_mean(task, names)}", next_action=f"Its tasks: {', '.join(names)}.")
+        require_task(job, task)
         raise NotFoundError(f"Task {task} has not started anything that writes a log.")
     numbers = " OR ".join(f'"{number}"' for number, name in custom_jobs.items() if not task or name == task)
     parts = [f'(resource.type="ml_job" AND resource.labels.job_id=({numbers}))'] if numbers else []
     if not task:
         parts.append(f'(resource.type="aiplatform.googleapis.com/PipelineJob" AND resource.labels.pipeline_job_id="{str(job["name"]).rpartition("/")[2]}")')
     return f'timestamp>="{job.get("createTime", "")}" AND ({" OR ".join(parts)})'
+
+
+def require_task(job: Mapping[str, Any], task: str) -> None:
+    """Raise NotFoundError for a task that the job does not have."""
+    names = [str(detail.get("taskName")) for detail in task_details(job)]
+    if task not in names:
+        raise NotFoundError(f"The job has no task {task!r}.{did_you_mean(task, names)}", next_action=f"Its tasks: {', '.join(names)}.")
 
 
 def log_url(project: str, condition: str) -> str:

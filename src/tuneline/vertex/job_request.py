@@ -113,7 +113,8 @@ def option_problems(options: JobOptions, template: Template | None, *, is_google
         yield f"--job-id: found {options.job_id!r}; expected up to 128 lower-case letters, digits and dashes, a letter first."
     if len(options.display_name) > _LONGEST_NAME:
         yield f"--display-name: has {len(options.display_name)} characters; expected at most {_LONGEST_NAME}."
-    if options.pipeline_root and not _BUCKET_URI.fullmatch(options.pipeline_root):
+    is_folder_there = options.region == "local" and not is_google and options.pipeline_root.startswith("/")
+    if options.pipeline_root and not _BUCKET_URI.fullmatch(options.pipeline_root) and not is_folder_there:
         yield f"--pipeline-root: found {options.pipeline_root!r}; expected gs://BUCKET or gs://BUCKET/FOLDER."
     elif not options.pipeline_root and template is not None and not template.spec.get("defaultPipelineRoot"):
         yield "--pipeline-root is missing; expected gs://BUCKET/FOLDER, where the job keeps what its tasks hand on."

@@ -27,6 +27,7 @@ REGION = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 TIMEOUT_SECONDS = (10.0, 60.0)
 """For the connection, and for the answer: short enough that a call with all its tries ends within the lease of a claim."""
 POLL_SECONDS = 5.0
+GIVE_TOKEN = f"Set {TOKEN} to the tuning service's token: TUNELINE_HOME/service/token on its machine has it."
 LOG_IN = "Log in: gcloud auth application-default login; in a job, give it a service account."
 
 _PASSING = {408, 429, 500, 502, 503, 504}
@@ -246,7 +247,7 @@ def error_of(status: Mapping[str, Any], where: str) -> TunelineError:
         case "RESOURCE_EXHAUSTED":
             return CapacityError(problem, next_action="Ask for quota, wait, or name other machines or regions in tuning_fallbacks.")
         case "UNAUTHENTICATED":
-            return Refused(problem, status=name, next_action=LOG_IN)
+            return Refused(problem, status=name, next_action=LOG_IN if is_google() else GIVE_TOKEN)
         case "PERMISSION_DENIED":
             return Refused(problem, status=name, next_action="Give the account the role that docs/images.md names for this step, and enable the API.")
         case "INVALID_ARGUMENT" | "FAILED_PRECONDITION" | "ALREADY_EXISTS" | "OUT_OF_RANGE" | "UNIMPLEMENTED" | "ABORTED":

@@ -87,7 +87,8 @@ def _catalogue(plan: Plan) -> Iterator[Finding]:
     yield from (problem(text) for text in problems)
     if not problems and plan.checked and plan.checked.resolved:
         model = plan.checked.resolved.base_model
-        yield ok(f"{model.reference}{f', for which {model.stands_in} stands in' if model.stands_in else ''}: {model.uri}")
+        told = f"{model.reference}{f', for which {model.stands_in} stands in' if model.stands_in else ''}: {model.uri}"
+        yield ok(told if plan.is_google else f"{told}, unless the tuning service has a catalogue of its own")
 
 
 def _placement(plan: Plan) -> Iterator[Finding]:
