@@ -316,6 +316,7 @@ def test_a_model_that_cannot_be_tuned_is_refused_before_the_job(api: StubApi, mo
         (["--image-registry", "https://foo/bar"], "--image-registry is 'https://foo/bar'; expected a host and a path"),
         (["--image-registry", ""], "--image-registry is empty."),
         (["--job-id="], "--job-id is empty."),
+        (["--deploy-model", "maybe"], "--deploy-model is 'maybe'; expected true or false, or nothing for true."),
     ],
 )
 def test_options_that_cannot_be_are_refused(api: StubApi, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,7 +71,10 @@ def split(argv: Sequence[str], inputs: Mapping[str, Input], syntax: Syntax) -> A
             _put(options, option, value, problems)
             problems += [f"{option} is empty."] if value == "" else []
         elif name in inputs and inputs[name].parameter_type == "BOOLEAN" and not has_value:
-            _put(parameters, name, queue.value_among(_BOOLEANS) or "true", problems)
+            value = queue.value_among(_BOOLEANS)
+            if value is None and positional and (other := queue.value_unless_flag()) is not None:
+                problems.append(f"{option} is {other!r}; expected true or false, or nothing for true.")
+            _put(parameters, name, value or "true", problems)
         elif name in inputs:
             _put(parameters, name, text if has_value else queue.value(), problems)
         else:

@@ -125,9 +125,10 @@ class Caller:
         except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema, requests.exceptions.InvalidSchema) as error:
             raise UserError(f"{where}: {error}", next_action=f"Set {ENDPOINT} to an address such as http://127.0.0.1:8080, or to nothing.") from error
         except requests.exceptions.RequestException as error:
-            problem = f"{where}: {type(error).__name__}: {error}."
+            problem = f"{where}: {type(error).__name__}: {error}".rstrip(".") + "."
             if is_repeatable or _was_never_sent(error):
-                raise _MayPass(InfrastructureError(problem)) from error
+                advice = "Try again." if is_google() else f"Look whether a tuning service runs there ({ENDPOINT}), and try again."
+                raise _MayPass(InfrastructureError(problem, next_action=advice)) from error
             raise OutcomeUnknown(problem) from error
         except Exception as error:
             if not type(error).__module__.startswith("google.auth"):  # its errors share no class with those of requests
