@@ -188,6 +188,20 @@ def test_a_tuning_service_has_its_logs_as_files(api: StubApi, capsys: pytest.Cap
     assert main(["jobs", "logs", "b", *PLACE, "--limit", "0"]) == 2
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["list", "--project", "proj", "--pipeline-region", ""], "--pipeline-region is empty."),
+        (["show", f"{PARENT}/a", "--project", "other"], "--project is 'other', and the job's name says 'proj'. Leave --project out."),
+        (["cancel", f"{PARENT}/a", "--pipeline-region", "mars"], "--pipeline-region is 'mars', and the job's name says 'us-central1'."),
+    ],
+)
+def test_places_that_cannot_be_are_refused(api: StubApi, flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jobs", *flags]) == 2
+    assert told in capsys.readouterr().err
+    assert api.asked == []
+
+
 def test_a_program_gets_errors_as_json_too(api: StubApi, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jobs", "show", "a", *PLACE, "--json"]) == 1
     told = json.loads(capsys.readouterr().out)["error"]

@@ -63,11 +63,17 @@ def main(argv: Sequence[str]) -> int:
     given = parser().parse_args(argv)
     if getattr(given, "limit", 1) < 1:
         raise UsageError(f"--limit is {given.limit}; expected 1 or more.")
+    place = {"--project": given.project, "--pipeline-region": given.pipeline_region}
+    if empty := [flag for flag, value in place.items() if value == ""]:
+        raise UsageError(*(f"{flag} is empty." for flag in empty))
     if given.command == "list":
         return _list(given)
     if "/" not in given.job and not (given.project and given.pipeline_region):
         raise UsageError("--project and --pipeline-region are missing; a job's id alone does not say where it is.")
     name = pipeline_jobs.resource_name(given.job, given.project, given.pipeline_region)
+    own = dict(zip(place, (name.split("/")[1], name.split("/")[3]), strict=True))
+    if other := [flag for flag, value in place.items() if value not in (None, own[flag])]:
+        raise UsageError(*(f"{flag} is {place[flag]!r}, and the job's name says {own[flag]!r}. Leave {flag} out." for flag in other))
     vertex = Vertex(region=name.split("/")[3], backoff=_BACKOFF)
     return {"show": _show, "cancel": _cancel, "logs": _logs}[given.command](given, vertex, name)
 
