@@ -304,6 +304,16 @@ def test_a_cancelled_job_without_a_process_ends_as_its_run_did(folders: JobFolde
     assert {job_id: json.loads((folders.of(job_id) / "outcome.json").read_text())["state"] for job_id in ends} == ends
 
 
+def test_a_job_that_is_cancelled_just_before_its_turn_leaves_nothing_behind(folders: JobFolders) -> None:
+    class Late(Line):
+        def begin(self, job_id: str) -> bool:
+            return False
+
+    runner = Runner(folders, Late("x"), max_running=1)
+    runner.advance()
+    assert not folders.of("x").exists()
+
+
 def test_the_process_of_a_cancelled_job_is_told_once_also_by_the_next_service(folders: JobFolders) -> None:
     line = Line("x")
     line.begin("x")

@@ -112,7 +112,9 @@ class JobFolders:
         return Look(state=JobState.PENDING if is_wanted else JobState.CANCELLING, record=record)
 
     def is_running(self, job_id: str) -> bool:
-        """Whether a process has the job."""
+        """Whether a process has the job. Of one that has not begun there is no folder, and to look makes none."""
+        if not (self.of(job_id) / LOCK).exists():
+            return False
         lock = try_lock(self.of(job_id) / LOCK)
         if lock is None:
             return True
