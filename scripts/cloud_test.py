@@ -60,7 +60,8 @@ def steps(plan: Plan) -> Iterator[Step]:
     if plan.has_gpu:
         yield Step(tells="a GPU: the CUDA image, NCCL's start", command=(*submit, "--machine-type", "g2-standard-12", "--no-cache"))
     if plan.deploys:
-        yield Step(tells="an endpoint on one L4", command=(*submit, *cpu, "--deploy-model", "--serving-machine-type", "g2-standard-12"))
+        served = ("--deploy-model", "--serving-machine-type", "g2-standard-12", "--undeploy-after-hours", "1")
+        yield Step(tells="an endpoint on one L4, which the model leaves after an hour", command=(*submit, *cpu, *served))
     cron = ("--cron", "TZ=UTC 0 3 1 1 *")
     yield Step(tells="Vertex's schedules", command=("tuneline", "schedule", "create", "tune-large-model", *cron, *job, *cpu))
     yield Step(tells="what stands, and what it costs", command=("tuneline", "costs", "--project", plan.project, "--region", plan.region))
@@ -76,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--region", default=Plan.region)
     parser.add_argument("--other-region", default=Plan.other_region)
     parser.add_argument("--gpu", action="store_true", help="also tune on one L4")
-    parser.add_argument("--deploy", action="store_true", help="also deploy, on one L4, until you undeploy it")
+    parser.add_argument("--deploy", action="store_true", help="also deploy, on one L4, for an hour")
     parser.add_argument("--dry-run", action="store_true", help="print the commands and run none")
     given = parser.parse_args(argv)
     plan = Plan(
@@ -89,7 +90,7 @@ def main(argv: Sequence[str]) -> int:
             code = subprocess.run(step.command, check=False).returncode
             if code:
                 return code
-    print("# Left behind: models, the schedule, the bucket's folder tuneline-cloud-test and, with --deploy, an endpoint that costs.")
+    print("# Left behind: models, the schedule, the bucket's folder tuneline-cloud-test and, with --deploy, an endpoint whose model costs for an hour.")
     return 0
 
 
