@@ -43,7 +43,7 @@ def examine_inputs(parameters: TuningParameters, findings: Findings, catalog: Ca
     refused = {problem.partition(":")[0] for problem in findings.problems}
     parts = {name: _fingerprint(name, uri, storage, problems) for name, uri in uris.items() if uri and name not in refused}
     if resolved:
-        problems += [*not_built_yet(resolved), *architecture_problems(catalog.model(resolved.base_model.reference))]
+        problems += [*not_built_yet(resolved), *architecture_problems(catalog, resolved.base_model.reference)]
         if resolved.backend == "local" and not (problems and resolved.base_model.uri.startswith(DOWNLOADED)):
             problems += _base_model_problems(resolved, catalog, downloads)
         if not problems and not resolved.base_model.uri.startswith(("hf://", "embedded:")):

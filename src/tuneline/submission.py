@@ -52,7 +52,7 @@ def check_parameters(template: Template, given: Mapping[str, object], *, pipelin
     problems += [problem for problem in findings.problems if problem.partition(":")[0] not in told]
     resolved = findings.resolved if not problems else None
     unbuilt = tuple(not_built_yet(resolved)) if resolved and not runs_here else ()
-    unbuilt += tuple(architecture_problems(catalog.model(resolved.base_model.reference))) if resolved else ()
+    unbuilt += tuple(architecture_problems(catalog, resolved.base_model.reference)) if resolved else ()
     warnings = tuple(without_effect(parameters, "local")) if runs_here else findings.warnings
     return Checked(values=values, problems=tuple(problems), warnings=warnings, unbuilt=unbuilt, resolved=resolved)
 

@@ -9,7 +9,7 @@ import reprlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -258,6 +258,15 @@ def images(spec: Mapping[str, Json]) -> tuple[str, ...]:
 def replace_template_images(template: Template, image: str) -> Template:
     """The template with all of its containers in this image."""
     return replace(template, spec=_with_images(template.spec, lambda _: image))
+
+
+def with_caching_options(spec: Mapping[str, Json], options: Mapping[str, Json]) -> dict[str, Any]:
+    """A copy of the spec in which every task, in whatever group, has these caching options. None at all mean that it is run each time, too."""
+    changed: dict[str, Any] = copy.deepcopy(dict(spec))
+    for component in (changed["root"], *changed["components"].values()):
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            task["cachingOptions"] = dict(options)
+    return changed
 
 
 def with_image_registry(spec: Mapping[str, Json], registry: str) -> dict[str, Json]:

@@ -52,7 +52,7 @@ def admit(
     findings = check(TuningParameters(**group), template=template.name, catalog=catalog, pipeline_location=LOCATION, has_gpu=has_gpu)
     told = {problem.replace(":", " ").partition(" ")[0] for problem in problems}  # a parameter that Vertex would refuse needs no second reason
     problems += [problem for problem in findings.problems if problem.partition(":")[0] not in told]
-    problems += [] if problems or findings.resolved is None else architecture_problems(catalog.model(findings.resolved.base_model.reference))
+    problems += [] if problems or findings.resolved is None else architecture_problems(catalog, findings.resolved.base_model.reference)
     if problems:
         raise invalid(*problems)
     notes = [*_notes(values, location, has_gpu=has_gpu), *findings.warnings]

@@ -71,9 +71,8 @@ def _explain(arguments: Arguments, template: Template) -> int:
     findings = check(parameters, template=template.name, catalog=catalog, pipeline_location=region, has_gpu=has_gpu())
     if findings.resolved is None:
         raise ParameterError(*findings.problems)
-    row = catalog.model(findings.resolved.base_model.reference)
     buckets = _bucket_warnings(arguments.parameters, findings.resolved) if "--check-buckets" in arguments.switches else []
-    for warning in (*findings.warnings, *buckets, *not_built_yet(findings.resolved), *architecture_problems(row)):
+    for warning in (*findings.warnings, *buckets, *not_built_yet(findings.resolved), *architecture_problems(catalog, findings.resolved.base_model.reference)):
         print(warning, file=sys.stderr)
     answer = {name: getattr(findings.resolved, name) for name in SHOWN}
     if "--json" in arguments.switches:

@@ -6,11 +6,12 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC
 from functools import partial
 from itertools import islice
 
 from tuneline.cli.following import task_record, wait_for
+from tuneline.cli.schedule_timing import zoned
 from tuneline.cli.table import print_table
 from tuneline.errors import UsageError
 from tuneline.local.display import change, clock
@@ -107,11 +108,8 @@ def _condition(given: argparse.Namespace) -> str:
 
 def _moment(text: str) -> str:
     """The time in UTC, which everybody reads alike."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
+    moment = zoned(text)
+    if moment is None:
         raise UsageError(f"--since {text!r}: expected a time with its zone, such as 2026-11-22T00:00:00Z.")
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 

@@ -22,7 +22,7 @@ def timing_problems(timing: Timing, now: datetime) -> Iterator[str]:
         yield f"--max-concurrent-runs: found {timing.max_concurrent_runs}; expected 1 to {MOST}."
     if not 0 <= timing.max_runs <= MOST:
         yield f"--max-runs: found {timing.max_runs}; expected 1 to {MOST}, or 0 for any number."
-    moments = {flag: _moment(text) for flag, text in (("--start-time", timing.start_time), ("--end-time", timing.end_time)) if text}
+    moments = {flag: zoned(text) for flag, text in (("--start-time", timing.start_time), ("--end-time", timing.end_time)) if text}
     for flag, moment in moments.items():
         if moment is None:
             found = timing.start_time if flag == "--start-time" else timing.end_time
@@ -34,7 +34,7 @@ def timing_problems(timing: Timing, now: datetime) -> Iterator[str]:
         yield f"--end-time: found {timing.end_time}; no run would be due before."
 
 
-def _moment(text: str) -> datetime | None:
+def zoned(text: str) -> datetime | None:
     """A time with its zone; nothing when the text is none."""
     try:
         moment = datetime.fromisoformat(text)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from tuneline.catalog.rows import ModelRow
+from tuneline.catalog import Catalog
 from tuneline.errors import InfrastructureError, ModelError, did_you_mean
 
 EMBEDDED_MODELS = Path(__file__).parent.parent / "embedded" / "models"
@@ -23,8 +23,9 @@ MAX_HEADER_BYTES = 100_000_000
 PUBLISHER = "Use the files of the model's publisher."
 
 
-def architecture_problems(row: ModelRow) -> Iterator[str]:
+def architecture_problems(catalog: Catalog, reference: str) -> Iterator[str]:
     """Why a base model cannot be tuned, as far as its row of the catalogue tells: before anything is downloaded."""
+    row = catalog.model(reference)
     if row.architecture not in ARCHITECTURES:
         yield f"large_model_reference: {row.reference} is a {row.architecture}; expected one of {', '.join(sorted(ARCHITECTURES))}. Take another model."
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tuneline.errors import InfrastructureError, NotFoundError, UserError
 from tuneline.remote_job import JobState, RemoteFailure, RemoteJob, RemoteTask, TaskState, exit_code_of
-from tuneline.templates import Json, Template
+from tuneline.templates import Json, Template, with_caching_options
 
 if TYPE_CHECKING:
     import kfp
@@ -55,12 +55,7 @@ class RunOptions:
 
 def sent_spec(template: Template, options: RunOptions) -> dict[str, Any]:
     """The template's spec, changed as kfp's client would, but in all of its groups: a task without the option is run each time."""
-    spec: dict[str, Any] = json.loads(json.dumps(template.spec))
-    if not options.has_caching:
-        for component in (spec["root"], *spec["components"].values()):
-            for task in component.get("dag", {}).get("tasks", {}).values():
-                task["cachingOptions"] = {}
-    return spec
+    return dict(template.spec) if options.has_caching else with_caching_options(template.spec, {})
 
 
 def run_request(template: Template, values: Mapping[str, Json], options: RunOptions) -> tuple[str, dict[str, Any]]:

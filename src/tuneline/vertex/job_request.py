@@ -1,6 +1,5 @@
 """The request that creates a pipeline job: its names, its body, and what is wrong with them before anything is sent. Pure."""
 
-import copy
 import hashlib
 import json
 import re
@@ -12,7 +11,7 @@ from typing import Any
 
 from tuneline import __version__
 from tuneline.overrides import NETWORK
-from tuneline.templates import Json, Template
+from tuneline.templates import Json, Template, with_caching_options
 from tuneline.vertex.labels import label_problems
 from tuneline.vertex.rest import REGION
 
@@ -90,17 +89,8 @@ def job_request(template: Template, values: Mapping[str, Json], options: JobOpti
     if options.template_uri:
         body["templateUri"] = options.template_uri
     else:
-        body["pipelineSpec"] = dict(template.spec) if options.has_caching else without_caching(template.spec)
+        body["pipelineSpec"] = dict(template.spec) if options.has_caching else with_caching_options(template.spec, {"enableCache": False})
     return JobRequest(parent=f"projects/{options.project}/locations/{options.region}", job_id=job_id, body=body)
-
-
-def without_caching(spec: Mapping[str, Json]) -> dict[str, Any]:
-    """A copy of the spec in which every task is run, also when an earlier job had the same inputs."""
-    changed: dict[str, Any] = copy.deepcopy(dict(spec))
-    for component in (changed["root"], *changed["components"].values()):
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {"enableCache": False}
-    return changed
 
 
 def option_problems(options: JobOptions, template: Template | None, *, is_google: bool) -> Iterator[str]:
